@@ -193,6 +193,18 @@ def chain(**transforms: Transform) -> Transform:
 
 
 @record
+class Start:
+    """What a phase takes over from another one, or from scratch, and may edit before it begins."""
+
+    params: Mapping[str, Params]  # {learner: parameters}
+    stats: Mapping[str, Stats]  # {learner: BatchNorm statistics}
+    transform: PyTree  # state of the phase's Transform
+
+
+Edit = Callable[[Start], Start]  # keeps shapes and types, so that nothing recompiles
+
+
+@record
 class Clock:
     """Where a phase stands before an update."""
 

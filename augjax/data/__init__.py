@@ -1,0 +1,24 @@
+"""Where images come from and in which order (DESIGN sections 5 and 6).
+
+>>> from augjax import data
+>>> dataset = data.load("digits", holdout=100)
+>>> images, labels = data.resident(dataset.train)     # [1337, 16, 16, 3] uint8, [1337] int32
+>>> batches = data.feed(dataset.train, seed=0, batch_size=64, first_step=0, steps=20)
+
+`augjax.data.prepare` turns published archives into what `tfds_images` reads.
+"""
+
+from augjax.data.embedded import digits
+from augjax.data.epochs import order, stratified
+from augjax.data.host import batch_indices, feed, steps_per_epoch
+from augjax.data.named import READERS, load
+from augjax.data.records import tfds_images
+from augjax.data.source import (
+    Dataset, Source, from_arrays, holdout, limited, resident, subset,
+)
+
+__all__ = [
+    "READERS", "Dataset", "Source", "batch_indices", "digits", "feed", "from_arrays", "holdout",
+    "limited", "load", "order", "resident", "steps_per_epoch", "stratified", "subset",
+    "tfds_images",
+]

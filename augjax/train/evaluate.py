@@ -1,0 +1,87 @@
+"""Accuracy over every image of a split, exactly: whole numbers, a padded and masked last batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from augjax.data import Source
+from augjax.train import sharding
+from augjax.types import Batch, Net, Params, PyTree, Rows, Stats, Transform, View, record
+
+
+@record
+class Counts:
+    """Sums over images; `images` counts the real ones."""
+
+    correct: jax.Array  # [] int32
+    top5: jax.Array  # [] int32
+    images: jax.Array  # [] int32
+    loss: jax.Array  # [] float32, cross-entropy
+
+
+def batches(source: Source, batch_size: int, mesh: Mesh) -> Iterator[Batch]:
+    """Every image once, in order, on the mesh; padding has index -1."""
+    processes = jax.process_count()
+    share = batch_size // processes
+    for start in range(0, len(source), batch_size):
+        places = np.arange(start, start + batch_size)
+        mine = places[jax.process_index() * share:][:share]
+        real = mine < len(source)
+        index = np.where(real, mine, -1).astype(np.int32)
+        clipped = np.minimum(mine, len(source) - 1)
+        local = Batch(source.read(clipped), source.labels[clipped].astype(np.int32), index)
+        where = sharding.over_data(mesh)
+        yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), local)
+
+
+def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0) -> Callable:
+    """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts."""
+
+    def evaluate(counts, params, stats, state, batch):
+        weights = transform.apply({learner: params}, state)[learner]
+        logits = net.predict((weights, stats), plain_rows(batch), domain).logits.astype(jnp.float32)
+        real = batch.index >= 0
+        ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
+        hits = (ranked == batch.label[:, None]) & real[:, None]
+        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.label[:, None], axis=-1)[:, 0]
+        return Counts(
+            counts.correct + hits[:, 0].sum(dtype=jnp.int32),
+            counts.top5 + hits.sum(dtype=jnp.int32),
+            counts.images + real.sum(dtype=jnp.int32),
+            counts.loss - jnp.where(real, chosen, 0).sum(),
+        )
+
+    return evaluate
+
+
+def plain_rows(batch: Batch) -> Rows:
+    """The images themselves as one view."""
+    whole = jnp.ones(batch.label.shape, jnp.float32)
+    return Rows(batch.image, batch.label, batch.label, whole, batch.index, views=(View("test"),))
+
+
+def accuracies(
+    compiled: Callable, variables: tuple[Params, Stats, PyTree], data: Any, mesh: Mesh,
+    between: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """{accuracy, top5_accuracy, loss} over `data`, an iterable of batches; shares in 0..1."""
+    counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), zero())
+    for batch in data:
+        between()
+        counts = compiled(counts, *variables, batch)
+    counts = jax.device_get(counts)
+    images = int(counts.images)
+    return {
+        "accuracy": int(counts.correct) / images,
+        "top5_accuracy": int(counts.top5) / images,
+        "loss": float(counts.loss) / images,
+    }
+
+
+def zero() -> Counts:
+    none = np.zeros((), np.int32)
+    return Counts(none, none, none, np.zeros((), np.float32))

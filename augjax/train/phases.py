@@ -1,0 +1,167 @@
+"""What one stretch of training is, and what is checked before any of them begins."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from augjax import check
+from augjax.data import Dataset
+from augjax.method.combine import Combine, weighted_sum
+from augjax.method.objective import Objective
+from augjax.train import sharding
+from augjax.train.optimizers import Optimizer, sgd
+from augjax.types import Edit, Knobs, Rows, View
+
+RESERVED = (
+    "phases", "seed", "data", "mesh", "checkpoint", "deterministic", "log", "frozen", "population",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained network: a learner of a phase, of this run or of another one.
+
+    `origin` is the phase that trained it, needed only for another run's (recipe.py rebuilds it).
+    """
+
+    phase: str
+    run: str | None = None  # run folder; None: this run
+    step: int | None = None  # None: the last one saved
+    weights: str = "raw"  # or "ema"
+    learner: str = "student"
+    origin: "Phase | None" = None
+
+    def __str__(self) -> str:
+        where = f"run:{self.run}#{self.phase}" if self.run else f"phase:{self.phase}"
+        return where + (f"@{self.step}" if self.step is not None else "")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training with one compiled update.
+
+    init     {learner: Source}; a learner that is not named starts from scratch
+    frozen   {onlooker: Source}
+    edits    what is done once to the start: prune, drop layers, ... (types.Start -> Start)
+    structure  phases with equal structure share a compiled step; None: this phase alone
+    """
+
+    name: str
+    objective: Objective
+    knobs: Knobs
+    epochs: float
+    batch_size: int
+    optimizer: Optimizer = field(default_factory=sgd)
+    init: Mapping[str, Source] = field(default_factory=dict)
+    frozen: Mapping[str, Source] = field(default_factory=dict)
+    edits: Sequence[Edit] = ()
+    combine: Combine = weighted_sum
+    ema: float | None = None
+    evaluate_epochs: float = 1.0
+    evaluate_batch: int = 512
+    structure: Hashable = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A list of phases on one data set. `augjax.train.run` trains it; nothing else is needed."""
+
+    phases: Sequence[Phase]
+    data: Dataset
+    seed: int = 0
+    resident: bool = True  # the training images lie on the device; else grain feeds them
+    fsdp: bool = False
+    log_every: int = 50  # steps
+    save_epochs: float = 1.0
+    keep: int = 2  # saves of a phase
+    milestones: tuple[int, ...] = ()  # steps that are always kept
+
+    def steps_per_epoch(self, phase: Phase) -> int:
+        return len(self.data.train) // phase.batch_size
+
+    def steps(self, phase: Phase) -> int:
+        return max(1, round(phase.epochs * self.steps_per_epoch(phase)))
+
+    def evaluation_due(self, phase: Phase, step: int) -> bool:
+        return step % self._every(phase, phase.evaluate_epochs) == 0
+
+    def save_due(self, phase: Phase, step: int) -> bool:
+        return step % self._every(phase, self.save_epochs) == 0
+
+    def next_halt(self, phase: Phase, step: int) -> int:
+        """The step at which the next epoch, the next evaluation or the end comes."""
+        intervals = self.steps_per_epoch(phase), self._every(phase, phase.evaluate_epochs)
+        return min(self.steps(phase), *((step // every + 1) * every for every in intervals))
+
+    def _every(self, phase: Phase, epochs: float) -> int:
+        return max(1, round(epochs * self.steps_per_epoch(phase)))
+
+    def number(self, phase: Phase) -> int:
+        return [other.name for other in self.phases].index(phase.name)
+
+    def phase(self, name: str) -> Phase:
+        names = [phase.name for phase in self.phases]
+        return self.phases[names.index(check.one_of("phase", name, names))]
+
+
+# --- checks, before any device work -----------------------------------------------------------------
+
+
+def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
+    """Raises ConfigError for anything that would fail later, at no cost."""
+    names = [phase.name for phase in recipe.phases]
+    check.require(len(names) > 0, "phases", "at least one", "none", "name a phase")
+    check.require(len(set(names)) == len(names), "phases", "different names", names, "rename one")
+    for number, phase in enumerate(recipe.phases):
+        check.require(
+            phase.name not in RESERVED, "phase name", "a word of your own",
+            f"the reserved word {phase.name!r}", f"choose another than {', '.join(RESERVED)}",
+        )
+        _check_sizes(recipe, phase, mesh)
+        for role, source in {**phase.init, **phase.frozen}.items():
+            if source.run is None:
+                check.one_of(f"source of {role!r} in phase {phase.name!r}", source.phase,
+                             names[:number] or ["scratch"])
+        _check_objective(recipe, phase)
+
+
+def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
+    size = len(recipe.data.train)
+    check.require(0 < phase.batch_size <= size, f"{phase.name}.batch_size",
+                  f"1 to {size} (the training images)", phase.batch_size, "make it smaller")
+    check.require(phase.epochs > 0, f"{phase.name}.epochs", "more than 0", phase.epochs, "train")
+    sharding.check_divisible(f"{phase.name}.batch_size", phase.batch_size, mesh)
+    sharding.check_divisible(f"{phase.name}.evaluate_batch", phase.evaluate_batch, mesh)
+
+
+def _check_objective(recipe: Recipe, phase: Phase) -> None:
+    """Onlookers have sources, weights have terms, every network knows the data's classes."""
+    onlookers, terms = set(phase.objective.onlookers), set(phase.objective.terms)
+    for name in phase.init:
+        check.one_of(f"{phase.name}.init", name, phase.objective.learners)
+    check.require(set(phase.frozen) == onlookers, f"{phase.name}.frozen",
+                  f"a source for each of {sorted(onlookers)}", sorted(phase.frozen),
+                  "say where each frozen network comes from")
+    check.require(set(phase.knobs.weights) == terms, f"{phase.name}.weights",
+                  f"one weight for each of {sorted(terms)}", sorted(phase.knobs.weights),
+                  "name the terms")
+    rows = abstract_rows(recipe.data.image_shape)
+    for name, net in phase.objective.nets.items():
+        variables = jax.eval_shape(net.init, jax.random.key(0))
+        classes = jax.eval_shape(net.predict, variables, rows).logits.shape[-1]
+        check.require(
+            classes == recipe.data.classes, f"classes of {name!r} in phase {phase.name!r}",
+            f"{recipe.data.classes}, as the data set {recipe.data.name!r} has", classes,
+            "use a network made for these classes",
+        )
+
+
+def abstract_rows(image_shape: tuple[int, int, int], count: int = 1) -> Rows:
+    """Shapes of `count` plain rows of pixels."""
+    whole = jax.ShapeDtypeStruct((count,), jnp.int32)
+    share = jax.ShapeDtypeStruct((count,), jnp.float32)
+    image = jax.ShapeDtypeStruct((count, *image_shape), jnp.uint8)
+    return Rows(image, whole, whole, share, whole, views=(View("test"),))

@@ -1,0 +1,85 @@
+"""From the device's reports to rows: read one row late, so that the device never waits for us."""
+
+from collections.abc import Mapping
+from pathlib import Path
+import time
+from typing import Any
+
+import jax
+
+from augjax import check
+from augjax.train.metrics import Log, Progress
+from augjax.train.phases import Phase, Recipe
+
+
+class Reporter:
+    """Collects the reports of one phase, writes its rows, and watches for numbers gone bad."""
+
+    def __init__(self, recipe: Recipe, phase: Phase, workdir: Path, step: int):
+        self.recipe, self.phase, self.total = recipe, phase, recipe.steps(phase)
+        before = recipe.phases[: recipe.number(phase)]
+        self.steps_before = sum(recipe.steps(other) for other in before)
+        quiet = jax.process_index() > 0
+        self._log = Log(workdir, phase.name, step, quiet)
+        self._progress = Progress(phase.name, self.total, quiet)
+        self._pending: tuple[int, Any] | None = None  # a row of the log that is not read yet
+        self._latest: tuple[int, Any] = (step, None)
+        self._row_step, self._row_time = step, time.perf_counter()
+
+    def pend(self, step: int, report: Mapping[str, Any]) -> None:
+        """Takes the report of a step; where a row is due, writes the row before it."""
+        self._latest = step, report
+        if step % self.recipe.log_every == 0 or step == self.total:
+            self._write_pending()
+            self._pending = step, report
+
+    def drain(self) -> None:
+        """Writes what is pending and makes sure that the latest step is sound.
+
+        Raises NumericsError that names the first step whose loss or gradient was not finite.
+        """
+        self._write_pending()
+        step, report = self._latest
+        if report is not None:
+            self._require_finite(int(report["bad_step"]))
+        self._log.flush()
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the evaluation row of a step, and keeps its time out of the training speed."""
+        now = time.perf_counter()
+        self._log.row("eval", step, {**values, "seconds": round(now - self._row_time, 4)})
+        self._row_time = now
+        self.say(f"{step}/{self.total}  test accuracy {values['accuracy']:.2%}")
+
+    def say(self, text: str) -> None:
+        self._progress.say(text)
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _write_pending(self) -> None:
+        if self._pending is None:
+            return
+        (step, report), self._pending = self._pending, None
+        report = jax.device_get(report)
+        self._require_finite(int(report["bad_step"]))
+        now = time.perf_counter()
+        seconds, images = now - self._row_time, (step - self._row_step) * self.phase.batch_size
+        speed = images / seconds if seconds > 0 else 0.0
+        values = {name: float(value) for name, value in report["metrics"].items()}
+        epoch = step / self.recipe.steps_per_epoch(self.phase)
+        self._log.row("train", step, {
+            "epoch": round(epoch, 6), **values,
+            "seconds": round(seconds, 4), "images_per_s": round(speed, 1),
+        })
+        left = (self.total - step) * self.phase.batch_size / speed if speed else 0.0
+        self._progress.show(step, values["loss"], speed, left)
+        self._row_step, self._row_time = step, now
+
+    def _require_finite(self, bad_step: int) -> None:
+        check.require(
+            bad_step < 0, f"phase {self.phase.name!r}", "finite losses and gradients",
+            f"NaN or infinity first at step {bad_step + 1}",
+            "lower the learning rate or look at that batch; the last good checkpoint is untouched",
+            check.NumericsError,
+        )

@@ -1,0 +1,203 @@
+"""What a phase begins with, and what the host decides for each of its epochs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import numpy as np
+
+from augjax import check, tree
+from augjax.data import order
+from augjax.train import checkpoint, sharding
+from augjax.train.phases import Phase, Recipe, Source
+from augjax.train.state import Meters, TrainState
+from augjax.train.update import Plan, metric_names
+from augjax.types import Batch, Clock, Knobs, Params, PyTree, Start, Stats
+
+# Keys of a phase are fold_in(phase key, step) for its updates; what happens before the first of
+# them lies far beyond any step.
+PURPOSE_INIT, PURPOSE_TERMS = 2**31, 2**31 + 1
+
+
+def phase_key(recipe: Recipe, phase: Phase) -> jax.Array:
+    """The key of (run, phase)."""
+    return jax.random.fold_in(jax.random.key(recipe.seed), recipe.number(phase))
+
+
+def read(source: Source, recipe: Recipe, workdir: Path, mesh: Mesh) -> tuple[Params, Stats, PyTree]:
+    """(parameters, statistics, transform state) of a trained network, as host arrays."""
+    phase = source.origin or recipe.phase(source.phase)
+    folder = Path(source.run or workdir)
+    steps = checkpoint.steps(folder, phase.name)
+    check.require(
+        bool(steps) and source.step in (None, *steps), f"source {source}",
+        f"a saved step of phase {phase.name!r} in {folder}", f"steps {steps}",
+        "train that phase first, or name a step that was kept", check.CheckpointError,
+    )
+    net = phase.objective.nets[check.one_of("learner", source.learner, phase.objective.learners)]
+    params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    masks = jax.eval_shape(phase.objective.transform.init, {source.learner: params})
+    one = {source.learner: (params, stats)}
+    average = {"nets": {source.learner: params}, "stats": {source.learner: stats}}
+    check.require(source.weights == "raw" or phase.ema is not None, f"source {source}",
+                  "a phase that kept an average", "weights = ema", "use weights = raw")
+    wanted = {"transform": masks} | (
+        {"ema": average} if source.weights == "ema"
+        else {"params": {"nets": {k: v[0] for k, v in one.items()}},
+              "stats": {k: v[1] for k, v in one.items()}}
+    )
+    step = source.step if source.step is not None else steps[-1]
+    at = checkpoint.folder_of(folder, phase.name, step)
+    whole = sharding.state_shardings(mesh, wanted, fsdp=False)
+    loaded = checkpoint.load(at, _with(wanted, whole))
+    nets = loaded["ema"] if source.weights == "ema" else {**loaded["params"], "stats": loaded["stats"]}
+    return jax.tree.map(
+        np.asarray, (nets["nets"][source.learner], nets["stats"][source.learner], loaded["transform"])
+    )
+
+
+def freeze(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> dict[str, tuple[Params, Stats]]:
+    """{onlooker: (effective weights, statistics)} as host arrays."""
+    frozen = {}
+    for name, source in phase.frozen.items():
+        params, stats, state = read(source, recipe, workdir, mesh)
+        origin = source.origin or recipe.phase(source.phase)
+        effective = origin.objective.transform.apply({source.learner: params}, state)
+        frozen[name] = jax.tree.map(np.asarray, (effective[source.learner], stats))
+        _check_fit(f"{phase.name}.frozen.{name}", phase.objective.nets[name], frozen[name])
+    return frozen
+
+
+def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
+    """The learners' parameters and statistics and the transform's state, edited, on the host."""
+    params, stats, inherited = {}, {}, {}
+    key = jax.random.fold_in(phase_key(recipe, phase), PURPOSE_INIT)
+    for place, name in enumerate(phase.objective.learners):
+        net = phase.objective.nets[name]
+        if name in phase.init:
+            params[name], stats[name], state = read(phase.init[name], recipe, workdir, mesh)
+            inherited.update(tree.flatten(state))
+            _check_fit(f"{phase.name}.init.{name}", net, (params[name], stats[name]))
+        else:
+            params[name], stats[name] = net.init(jax.random.fold_in(key, place))
+    fresh = phase.objective.transform.init(params)
+    begun = Start(params, stats, tree.map_with_path(lambda p, new: inherited.get(p, new), fresh))
+    for edit in phase.edits:
+        begun = edit(begun)
+    return jax.tree.map(np.asarray, begun)
+
+
+def _check_fit(what: str, net: Any, variables: PyTree) -> None:
+    """The weights that came are those of this network, leaf by leaf."""
+    needed = tree.flatten(jax.eval_shape(net.init, jax.random.key(0)))
+    came = tree.flatten(variables)
+    for path in sorted(set(needed) | set(came)):
+        shapes = [str(side[path].shape) if path in side else "absent" for side in (needed, came)]
+        check.require(shapes[0] == shapes[1], f"{what}: {path}", shapes[0], shapes[1],
+                      "take the weights of the same network")
+
+
+def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start], TrainState]:
+    """The pure function from a Start to the phase's first state; `signals` hold shapes alone."""
+
+    def assemble(begun):
+        key = phase_key(recipe, phase)
+        params, states = {"nets": begun.params, "terms": {}}, {}
+        for place, (name, term) in enumerate(phase.objective.terms.items()):
+            term_key = jax.random.fold_in(jax.random.fold_in(key, PURPOSE_TERMS), place)
+            params["terms"][name], states[name] = term.init(term_key, signals)
+        zero = jnp.zeros((), jnp.float32)
+        return TrainState(
+            params=params,
+            stats=begun.stats,
+            transform=begun.transform,
+            terms=states,
+            opt_state=phase.optimizer.init(params),
+            ema={"nets": begun.params, "stats": begun.stats} if phase.ema else {},
+            key=key,
+            step=jnp.int32(0),
+            meters=Meters(dict.fromkeys(metric_names(phase.objective), zero),
+                          jnp.int32(0), jnp.int32(-1)),
+            frozen={},
+        )
+
+    return assemble
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a phase's state, frozen networks and signals look like: ShapeDtypeStructs."""
+
+    state: TrainState  # with shardings
+    frozen: PyTree  # with shardings
+    signals: PyTree
+
+
+def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
+    """Traced, not computed: what a checkpoint of the phase must hold."""
+    nets, transform = phase.objective.nets, phase.objective.transform
+    variables = {name: jax.eval_shape(net.init, jax.random.key(0)) for name, net in nets.items()}
+    frozen = {name: variables[name] for name in phase.objective.onlookers}
+    params = {name: variables[name][0] for name in phase.objective.learners}
+    stats = {name: variables[name][1] for name in phase.objective.learners}
+    begun = Start(params, stats, jax.eval_shape(transform.init, params))
+    batch, knobs = example(phase, recipe)
+
+    def see(begun, frozen):
+        looked = SimpleNamespace(frozen=frozen, stats=begun.stats)
+        weights = transform.apply(begun.params, begun.transform)
+        return phase.objective.see(weights, looked, batch, phase_key(recipe, phase), knobs)[0]
+
+    signals = jax.eval_shape(see, begun, frozen)
+    state = jax.eval_shape(assembly(phase, recipe, signals), begun)
+    state, frozen = (_with(part, sharding.state_shardings(mesh, part, recipe.fsdp))
+                     for part in (state, frozen))
+    return Shapes(state, frozen, signals)
+
+
+def example(phase: Phase, recipe: Recipe) -> tuple[Batch, Knobs]:
+    """A batch of zeros and the knobs of the first step; only traced."""
+    size = phase.batch_size
+    whole = jnp.zeros((size,), jnp.int32)
+    batch = Batch(jnp.zeros((size, *recipe.data.image_shape), jnp.uint8), whole, whole)
+    return batch, jax.tree.map(lambda table: jnp.asarray(table[0]), plan(phase, recipe, 0).knobs)
+
+
+def _with(shapes: PyTree, shardings: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        shapes, shardings,
+    )
+
+
+# --- what the host decides for an epoch -------------------------------------------------------------
+
+
+def plan(phase: Phase, recipe: Recipe, epoch: int) -> Plan:
+    """Order and knobs of one epoch, as host arrays."""
+    steps = recipe.steps_per_epoch(phase)
+    first = epoch * steps
+    places = None
+    if recipe.resident:
+        who = order(recipe.seed, epoch, len(recipe.data.train))
+        places = who[: steps * phase.batch_size].reshape(steps, phase.batch_size)
+    return Plan(np.int32(first), places, tabulate(phase.knobs, first, steps, recipe.steps(phase)))
+
+
+def tabulate(knobs: Knobs, first: int, steps: int, total: int) -> Knobs:
+    """The knobs at `steps` steps from `first` on: every leaf becomes [steps, ...]."""
+    step = first + np.arange(steps, dtype=np.int32)
+    clock = Clock(step, np.float32(step / steps), np.float32(np.minimum(step / total, 1)))
+
+    def value(leaf):
+        scalar = isinstance(leaf, (bool, int, float))  # a number means float32; arrays know their type
+        leaf = np.float32(leaf) if scalar else leaf
+        return leaf(clock) if callable(leaf) else np.broadcast_to(leaf, (steps, *np.shape(leaf)))
+
+    tabulated = jax.tree.map(value, replace(knobs, clock=None), is_leaf=callable)
+    return replace(tabulated, clock=clock)

@@ -1,0 +1,109 @@
+"""What came of a run: summary.json and the table that people read."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from augjax import tree
+from augjax.train import folder, metrics
+from augjax.train.phases import Phase, Recipe
+from augjax.train.state import TrainState
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe made in Python as plain data, for config.json; it names, it cannot rebuild."""
+    phases = {
+        phase.name: {
+            "epochs": phase.epochs, "batch_size": phase.batch_size,
+            "terms": sorted(phase.objective.terms), "nets": sorted(phase.objective.nets),
+            "init": {name: str(source) for name, source in phase.init.items()},
+            "frozen": {name: str(source) for name, source in phase.frozen.items()},
+        }
+        for phase in recipe.phases
+    }
+    return {"made_in": "python", "data": {"name": recipe.data.name}, "seed": recipe.seed} | phases
+
+
+def facts(phase: Phase, state: TrainState) -> dict[str, Any]:
+    """Size of the network that a phase ends with, as it would be deployed."""
+    learner = phase.objective.learners[0]
+
+    @jax.jit
+    def nonzero(nets, transform):
+        weights = tree.flatten(phase.objective.transform.apply(nets, transform)[learner])
+        return {path: jnp.count_nonzero(leaf) for path, leaf in weights.items()}
+
+    counts = {path: int(n) for path, n in nonzero(state.params["nets"], state.transform).items()}
+    leaves = tree.flatten(state.params["nets"][learner])
+    kernels = [path for path, leaf in leaves.items() if leaf.ndim >= 2 and path.endswith("kernel")]
+    prunable = sum(leaves[path].size for path in kernels)
+    left = sum(counts[path] for path in kernels)
+    return {
+        "parameters": sum(leaf.size for leaf in leaves.values()),
+        "nonzero": sum(leaf.size for leaf in leaves.values()) - prunable + left,
+        "sparsity": round(1 - left / prunable, 6) if prunable else 0.0,
+        "bits": 32,
+    }
+
+
+def write(recipe: Recipe, workdir: Path) -> dict[str, Any]:
+    """Writes summary.json from the rows and events in the run folder, and returns it."""
+    rows = metrics.read(workdir)
+    events = metrics.read_events(workdir)
+    phases = {}
+    for phase in recipe.phases:
+        mine = [row for row in rows if row["phase"] == phase.name]
+        done = [e for e in events if e["event"] == "phase done" and e["phase"] == phase.name]
+        if done and any(row["kind"] == "eval" for row in mine):
+            started = [e for e in events if e["event"] == "phase" and e["phase"] == phase.name]
+            phases[phase.name] = _phase_summary(mine, done[-1], started, phase) | _frozen(workdir, phase)
+    content = {"data": recipe.data.name, "seed": recipe.seed, "hardware": folder.hardware(),
+               "phases": phases}
+    folder.write_json(Path(workdir) / "summary.json", content)
+    return content
+
+
+def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> dict[str, Any]:
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    training = [row for row in rows if row["kind"] == "train"]
+    last = evaluations[-1]
+    best = max(evaluations, key=lambda row: row["accuracy"])
+    seconds = sum(row["seconds"] for row in training)
+    return {
+        "final_accuracy": last["accuracy"],
+        "best_accuracy": best["accuracy"],
+        "best_step": best["step"],
+        "top5_accuracy": last["top5_accuracy"],
+        **{k: last[k] for k in ("holdout_accuracy", "ema_accuracy") if k in last},
+        "steps": last["step"],
+        "images_per_s": round(last["step"] * phase.batch_size / max(seconds, 1e-9), 1),
+        "step_images_per_s": round(median(row["images_per_s"] for row in training), 1),
+        "compile_s": round(sum(event["compile_s"] for event in started), 2),
+        "device_hours": round(sum(row["seconds"] for row in rows) * jax.device_count() / 3600, 5),
+        **{name: done[name] for name in ("parameters", "nonzero", "sparsity", "bits")},
+    }
+
+
+def _frozen(workdir: Path, phase: Phase) -> dict[str, Any]:
+    path = Path(workdir) / "checkpoints" / phase.name / "frozen.json"
+    return {"frozen": json.loads(path.read_text())} if phase.frozen and path.exists() else {}
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The summary as a text table: phase, test accuracy, parameters left, images/s."""
+    head = ("phase", "test accuracy", "parameters left", "images/s")
+    lines = [
+        (name, f"{p['final_accuracy']:.2%}", f"{p['nonzero']:,} of {p['parameters']:,}",
+         f"{p['images_per_s']:,.0f}")
+        for name, p in summary["phases"].items()
+    ]
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    rule = "  ".join("-" * width for width in widths)
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+            for line in (head, *lines)]
+    return "\n".join([rows[0], rule, *rows[1:]])

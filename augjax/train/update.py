@@ -1,0 +1,106 @@
+"""One compiled update for every method: the objective's pullback, combined, through the optimiser."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import optax
+
+from augjax.method.combine import Combine, weighted_sum
+from augjax.method.objective import Objective
+from augjax.train import sharding
+from augjax.train.state import TrainState, count, follow
+from augjax.types import Batch, Knobs, PyTree, record
+
+Update = Callable[[TrainState, Batch, Knobs], tuple[TrainState, dict[str, jax.Array]]]
+
+
+def make_update(
+    objective: Objective,
+    optimizer: optax.GradientTransformationExtraArgs,
+    combine: Combine = weighted_sum,
+    ema: float | None = None,
+) -> Update:
+    """Returns the pure update(state, batch, knobs) -> (state, {metric: [] float32})."""
+
+    def update(state, batch, knobs):
+        key = jax.random.fold_in(state.key, state.step)
+        losses, pullback, aux = jax.vjp(
+            lambda params: objective(params, state, batch, key, knobs), state.params, has_aux=True
+        )
+        grads = objective.moving(combine(lambda weights: pullback(weights)[0], losses, knobs))
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, learning_rate=knobs.learning_rate
+        )
+        params = optax.apply_updates(state.params, objective.moving(updates))
+        average = follow(state.ema, params, aux.stats, state.step, ema) if ema else {}
+        loss = sum(knobs.weights[name] * value for name, value in losses.items())
+        metrics = {
+            **losses,
+            "loss": loss,
+            "gradient_norm": optax.tree.norm(grads),
+            "learning_rate": knobs.learning_rate,
+        }
+        return state.advance(params, opt_state, aux, average), metrics
+
+    return update
+
+
+def metric_names(objective: Objective) -> tuple[str, ...]:
+    """What an update reports: every term, unweighted, and three of its own."""
+    return (*objective.terms, "loss", "gradient_norm", "learning_rate")
+
+
+@record
+class Plan:
+    """What the host decides for one epoch: who comes when, and how the knobs stand."""
+
+    first: Any  # [] int32, the phase's step at which the epoch begins
+    order: Any  # [steps, B] int32, or None when the host feeds the batches
+    knobs: Knobs  # every leaf [steps, ...]
+
+
+@record
+class Resident:
+    """A data set that lies on the device, whole on each."""
+
+    image: jax.Array  # [N, H, W, C] uint8
+    label: jax.Array  # [N] int32
+
+
+def make_step(update: Update, mesh: Mesh, log_every: int) -> Callable:
+    """Returns step(state, frozen, source, plan) -> (state, report), to be compiled once per phase.
+
+    `source` is a Resident set, indexed here, or the Batch itself. The report holds the means of
+    the metrics since the last row of the log; it never aliases the state, so it can be read late.
+    """
+
+    def step(state, frozen, source, plan):
+        index = state.step - plan.first
+        knobs = jax.tree.map(lambda table: table[index], plan.knobs)
+        batch = source if isinstance(source, Batch) else take(source, plan.order[index])
+        batch = jax.lax.with_sharding_constraint(batch, sharding.over_data(mesh))
+        after, metrics = update(replace(state, frozen=frozen), batch, knobs)
+        meters = count(state.meters, metrics, state.step, log_every)
+        report = {
+            "metrics": jax.tree.map(lambda total: total / meters.steps, meters.sums),
+            "bad_step": meters.bad_step,
+        }
+        return replace(after, frozen={}, meters=meters), report
+
+    return step
+
+
+def take(source: Resident, index: jax.Array) -> Batch:
+    """The images of a resident set at the given positions."""
+    return Batch(source.image[index], source.label[index], jnp.asarray(index, jnp.int32))
+
+
+def lower_step(step: Callable, mesh: Mesh, arguments: tuple[PyTree, ...]) -> jax.stages.Lowered:
+    """Traces the step for the shapes and shardings of its arguments; the state is donated."""
+    state = arguments[0]
+    out = (jax.tree.map(lambda leaf: leaf.sharding, state), sharding.replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=out).lower(*arguments)

@@ -1,0 +1,109 @@
+"""Cross-entropy: reference values, mixing and smoothing, permutation, extremes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from augjax import check
+from augjax.losses import cross_entropy, cross_entropy_rows
+from augjax.types import Outputs, Rows, Signals, View
+
+LOGITS = np.sin(1 + np.arange(24)).reshape(4, 6).astype(np.float32)  # spec D15: z_s
+LABEL = np.arange(4, dtype=np.int32)
+OTHER = np.array([5, 0, 2, 1], np.int32)
+LAM = np.array([1.0, 0.25, 0.6, 0.0], np.float32)
+
+
+def signals(logits=LOGITS, label=LABEL, mix_label=OTHER, lam=LAM, name="student"):
+    rows = Rows(jnp.zeros((len(label), 1, 1, 3), jnp.uint8), label, mix_label, lam, label,
+                (View("all"),))
+    return Signals(rows, {name: Outputs(jnp.asarray(logits))})
+
+
+def value(term, given):
+    params, state = term.init(jax.random.key(0), given)
+    loss, after = term.apply(params, state, given, jax.random.key(1))
+    assert params == state == after == {} and loss.shape == ()
+    return loss
+
+
+def test_the_reference_value():
+    ones = np.ones(4, np.float32)
+    assert value(cross_entropy(), signals(lam=ones)) == pytest.approx(1.4213364, abs=1e-5)  # D15
+
+
+def test_mixed_rows_are_two_cross_entropies():
+    first, second = (
+        optax.losses.softmax_cross_entropy_with_integer_labels(LOGITS, y) for y in (LABEL, OTHER)
+    )
+    mixed = cross_entropy_rows(LOGITS, LABEL, OTHER, LAM)
+    assert mixed.shape == (4,)
+    np.testing.assert_allclose(mixed, LAM * first + (1 - LAM) * second, rtol=1e-6)
+    swapped = cross_entropy_rows(LOGITS, OTHER, LABEL, 1 - LAM)
+    np.testing.assert_allclose(mixed, swapped, rtol=1e-6)
+
+
+def test_smoothing_mixes_in_the_uniform_target():
+    uniform = -jax.nn.log_softmax(LOGITS).mean(-1)
+    expected = 0.9 * cross_entropy_rows(LOGITS, LABEL, OTHER, LAM) + 0.1 * uniform
+    np.testing.assert_allclose(
+        cross_entropy_rows(LOGITS, LABEL, OTHER, LAM, 0.1), expected, rtol=1e-6
+    )
+    assert value(cross_entropy(0.1), signals()) == pytest.approx(float(expected.mean()), rel=1e-6)
+
+
+def test_another_net_and_an_unknown_one():
+    value(cross_entropy(net="peer"), signals(name="peer"))
+    with pytest.raises(check.ConfigError, match="'student'"):
+        value(cross_entropy(net="studen"), signals())
+    with pytest.raises(check.ConfigError, match=r"\[0, 1\)"):
+        cross_entropy(label_smoothing=1.0)
+
+
+def test_the_order_of_rows_does_not_matter():
+    order = np.array([2, 0, 3, 1])
+    permuted = signals(LOGITS[order], LABEL[order], OTHER[order], LAM[order])
+    assert value(cross_entropy(0.1), signals()) == pytest.approx(
+        float(value(cross_entropy(0.1), permuted)), rel=1e-6
+    )
+
+
+def test_bfloat16_is_computed_in_float32():
+    half = jnp.asarray(LOGITS, jnp.bfloat16)
+    got = cross_entropy_rows(half, LABEL, OTHER, LAM, 0.1)
+    assert got.dtype == jnp.float32
+    np.testing.assert_array_equal(
+        got, cross_entropy_rows(half.astype(jnp.float32), LABEL, OTHER, LAM, 0.1)
+    )
+
+
+def test_extreme_logits_stay_finite():
+    logits = jnp.asarray([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30]])
+    label = jnp.array([1, 0])
+    loss, gradient = jax.value_and_grad(
+        lambda z: cross_entropy_rows(z, label, label, jnp.ones(2), 0.1).sum()
+    )(logits)
+    assert jnp.isfinite(loss) and jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pytorch_agrees(smoothing):
+    import torch
+
+    z = torch.tensor(LOGITS, requires_grad=True)
+    parts = [
+        torch.nn.functional.cross_entropy(
+            z, torch.tensor(y).long(), reduction="none", label_smoothing=smoothing
+        )
+        for y in (LABEL, OTHER)
+    ]
+    theirs = (torch.tensor(LAM) * parts[0] + (1 - torch.tensor(LAM)) * parts[1]).mean()
+    theirs.backward()
+    ours, gradient = jax.value_and_grad(
+        lambda z: value(cross_entropy(smoothing), signals(z))
+    )(jnp.asarray(LOGITS))
+    assert float(ours) == pytest.approx(theirs.item(), rel=1e-6)
+    np.testing.assert_allclose(gradient, z.grad.numpy(), atol=1e-6)
