@@ -77,8 +77,9 @@ def prune_l1(
     round(sparsity x size), half to even, pruned in all; weights pruned already stay so and do not
     compete. In PyTorch's words that is the amount (p_b - p_a) / (1 - p_a) of what remains, p_a
     being the pruned share that is really there (with the nominal one, roundings add up over a
-    ladder and a layer can end a weight away from its direct pruning). Equal magnitudes: the lower flat index is pruned first (paths in sorted order, each in C order);
-    PyTorch leaves that open. A layer may become empty.
+    ladder and a layer can end a weight away from its direct pruning). Equal magnitudes: the
+    lower flat index is pruned first (paths in sorted order, each in C order); PyTorch leaves
+    that open. A layer may become empty.
 
     Args:
       params: {net: params}; leaves without a mask are not looked at.
@@ -99,13 +100,12 @@ def prune_l1(
     weights = tree.flatten(params)
     _require_fit(weights, masks)
     paths = sorted(masks)
-    kept = {path: np.array(masks[path]) for path in paths}  # copies
-    for scored in [paths] if scope == "global" else [[path] for path in paths]:
-        flat = np.concatenate([kept[path].ravel() for path in scored])
-        scores = np.concatenate([np.abs(np.asarray(weights[path], np.float32)).ravel() for path in scored])
-        flat = _without_smallest(scores, flat, sparsity, scored[0] if len(scored) == 1 else "all")
-        ends = np.cumsum([kept[path].size for path in scored])[:-1]
-        for path, part in zip(scored, np.split(flat, ends)):
+    kept = {path: np.asarray(masks[path]) for path in paths}
+    scores = {path: np.abs(np.asarray(weights[path], np.float32)) for path in paths}  # |w|
+    for ranked in [paths] if scope == "global" else [[path] for path in paths]:
+        flat = _without_smallest(_joined(scores, ranked), _joined(kept, ranked), sparsity, ranked)
+        ends = np.cumsum([kept[path].size for path in ranked])
+        for path, part in zip(ranked, np.split(flat, ends[:-1])):
             kept[path] = part.reshape(kept[path].shape)
     # `&` keeps the old mask's placement, so that the compiled update fits the new mask too.
     return {path: masks[path] & jnp.asarray(kept[path]) for path in masks}
@@ -127,13 +127,19 @@ def nonzero(params: Mapping[str, Params], masks: Masks) -> int:
     return tree.count(params) - sum(value.size - int(value.sum()) for value in masks.values())
 
 
-def _without_smallest(scores, kept, sparsity, what):
+def _joined(leaves, paths):
+    """One flat copy [N] of the leaves named, in that order."""
+    return np.concatenate([leaves[path].ravel() for path in paths])
+
+
+def _without_smallest(scores, kept, sparsity, paths):
     """`kept` [N] bool with round(sparsity N) False entries: the lowest `scores` of those kept."""
     pruned = kept.size - int(kept.sum())
     wanted = round(sparsity * kept.size) - pruned
     check.require(
-        wanted >= 0, f"sparsity of {what} weights", f"at least the present {pruned / kept.size}",
-        sparsity, "pruned weights do not come back; start from fresh masks for less",
+        wanted >= 0, f"sparsity of {', '.join(paths)}",
+        f"at least the present {pruned / kept.size}", sparsity,
+        "pruned weights do not come back; start from fresh masks for less",
     )
     if wanted == 0:
         return kept

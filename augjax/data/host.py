@@ -45,7 +45,8 @@ def feed(
     `batch_size` is global; `part` = (index, count) yields one process's contiguous share of every
     batch, B / count images. What a step sees depends on (seed, batch_size, step) alone, so an
     iterator that starts at any step goes on as one that never stopped. `threads` decode ahead
-    in this process, or in each of `workers` child processes if there are any.
+    in this process, or in each of `workers` child processes if there are any; those import the
+    main module anew, so a script that asks for them needs its `if __name__ == "__main__":`.
     """
     steps_per_epoch(source, batch_size)
     index, count = part
@@ -70,7 +71,9 @@ def feed(
         if not flags.FLAGS.is_parsed():  # grain reads a flag of its own, also outside app.run
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return (Batch(**batch) for batch in batches)
+    return (  # copies, because workers hand over shared memory that is to be given back
+        Batch(**{name: np.array(value) for name, value in batch.items()}) for batch in batches
+    )
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class _Fetch:
         return {
             "image": self.source.read(indices),
             "label": self.source.labels[indices],
-            "index": indices.copy(),
+            "index": indices,
         }
 
 

@@ -122,14 +122,14 @@ class Records:
         self.folder, self.split, self.image_shape, self.name = state
         self._connect()
 
-    def labels(self) -> np.ndarray:
+    def labels(self, feature: str = "label") -> np.ndarray:
         """[N] int32, read from all records without decoding an image."""
         labels = np.empty(len(self._raw), np.int64)
         for chunk in _chunks(np.arange(len(labels))):
             for position, example in zip(chunk, self._examples(chunk)):
-                values = example.features.feature["label"].int64_list.value
+                values = example.features.feature[feature].int64_list.value
                 if len(values) != 1:
-                    raise self._error(position, example, "one label", f"{len(values)} labels")
+                    raise self._error(position, example, f"one {feature}", len(values))
                 labels[position] = values[0]
         return labels.astype(np.int32)
 

@@ -146,7 +146,7 @@ def _moved(running, values, groups, momentum):
 
 
 def _per_row(part, groups, x):
-    """Spreads each group's [S, D] or [D] to its rows; the result broadcasts against x [R, ..., D]."""
+    """Spreads each group's [S, D] or [D] to its rows, to broadcast against x [R, ..., D]."""
     ones = (1,) * (x.ndim - 2)
     if len(groups) == 1 and (part[0].ndim == 1 or part[0].shape[0] == 1):
         return part[0].reshape(1, *ones, -1)

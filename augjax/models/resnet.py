@@ -26,7 +26,7 @@ _kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def _uniform(fan_in):
-    """PyTorch's default for a linear layer's weight and bias: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+    """PyTorch's default for a linear layer: weight and bias U(-b, b), b = 1 / sqrt(fan_in)."""
 
     def init(key, shape, dtype=jnp.float32):
         bound = 1 / np.sqrt(fan_in)

@@ -1,6 +1,6 @@
 """Training: phases, the one loop, checkpoints that never lie."""
 
-from augjax.train.loop import run as run
+from augjax.train.loop import evaluate_source as evaluate_source, run as run
 from augjax.train.optimizers import OPTIMIZERS as OPTIMIZERS, adam as adam, sgd as sgd
 from augjax.train.phases import Phase as Phase, Recipe as Recipe, Source as Source
 from augjax.train.summary import table as table

@@ -82,7 +82,7 @@ def provenance(workdir: Path, source_text: str) -> None:
     starts.append({
         "command": sys.argv,
         "python": platform.python_version(),
-        "versions": _versions(),
+        "versions": versions(),
         "backend": jax.default_backend(),
         "devices": [str(device.device_kind) for device in jax.devices()],
         "processes": jax.process_count(),
@@ -99,7 +99,8 @@ def hardware() -> str:
     return f"{len(kinds)} x {kinds[0]}, {os.cpu_count()} cores"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
     from importlib import metadata
 
     names = ("augjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "dm-pix", "numpy")

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from augjax import check, tree
 from augjax.data import feed, resident
 from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start, summary
-from augjax.train.phases import Phase, Recipe, check_recipe
+from augjax.train.phases import Phase, Recipe, Source, check_recipe
 from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import Stop, listening
@@ -74,6 +74,7 @@ def run(
         if jax.process_index() == 0:
             folder.remember(workdir, description or summary.describe(recipe))
             folder.provenance(workdir, source_text)
+            folder.write_json(workdir / "data.json", summary.describe_data(recipe.data))
             for name in checkpoint.clear_unfinished(workdir):
                 metrics.note(workdir, "cleared an unfinished save", folder=name)
         _together("folder")
@@ -303,3 +304,18 @@ def _evaluation_batches(shared: Run, phase: Phase, split: str) -> Any:
 def _together(name: str) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def evaluate_source(source: Source, recipe: Recipe) -> dict[str, float]:
+    """{accuracy, top5_accuracy, loss} of a trained network over every test image."""
+    mesh, phase = sharding.make_mesh(), source.origin or recipe.phase(source.phase)
+    check_recipe(recipe, mesh)
+    with jax.set_mesh(mesh):
+        params, stats, state = start.read(source, recipe, Path(source.run or "."), mesh)
+        objective = phase.objective
+        judge = evaluate.make_evaluate(objective.nets[source.learner], source.learner,
+                                       objective.transform)
+        whole = sharding.replicated(mesh)
+        variables = jax.tree.map(lambda leaf: sharding.place(leaf, whole), (params, stats, state))
+        found = evaluate.batches(recipe.data.test, phase.evaluate_batch, mesh)
+        return evaluate.accuracies(jax.jit(judge, out_shardings=whole), variables, found, mesh)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from augjax import tree
+from augjax.data import Dataset
 from augjax.train import folder, metrics
 from augjax.train.phases import Phase, Recipe
 from augjax.train.state import TrainState
@@ -27,6 +28,16 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         for phase in recipe.phases
     }
     return {"made_in": "python", "data": {"name": recipe.data.name}, "seed": recipe.seed} | phases
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """What another run needs to know of this one's data, without having them."""
+    splits = ("train", "test", "holdout")
+    return {
+        "name": dataset.name, "classes": dataset.classes, "class_names": list(dataset.class_names),
+        "image_shape": list(dataset.image_shape),
+        "images": {s: len(getattr(dataset, s)) for s in splits if getattr(dataset, s) is not None},
+    }
 
 
 def facts(phase: Phase, state: TrainState) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""What every command shares: exit codes, the compile cache, many processes, deterministic GPUs."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import sys
+
+from absl import app, flags
+import jax
+from ml_collections import config_flags
+
+from augjax import check
+
+CACHE = Path(os.environ.get("AUGJAX_CACHE", Path.home() / ".cache/augjax"))
+
+config_flag = config_flags.DEFINE_config_file  # name a file, override its fields: --config.a.b=c
+
+
+def run(main: Callable[..., None], positionals: tuple[str, ...] = ()) -> None:
+    """Parses the flags, runs `main` on the positionals, leaves with the codes of DESIGN section 5."""
+    try:
+        app.run(lambda arguments: main(*arguments[1:]), flags_parser=lambda a: _parse(a, positionals))
+    except check.AugjaxError as error:
+        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        leave(error.exit_code)
+
+
+def leave(code: int) -> None:
+    """Ends the process at once: a compilation under way in a thread would otherwise hold it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _parse(arguments: list[str], positionals: tuple[str, ...]) -> list[str]:
+    """Flags, absl's and ConfigDict's complaints included, as usage errors."""
+    try:
+        rest = flags.FLAGS(arguments)
+    except check.AugjaxError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        message = str(error).strip("'\"").replace("\\n", " ").replace("\n", " ")
+        raise check.ConfigError(f"{message} (see --help)") from error
+    check.require(len(rest) == 1 + len(positionals), "command line",
+                  " ".join(("--name=value flags", *positionals)), rest[1:] or "flags alone",
+                  "see --help")
+    return rest
+
+
+def cache_compilations() -> None:
+    """Keeps every compiled program in the user's cache folder."""
+    jax.config.update("jax_compilation_cache_dir", str(CACHE / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def repeat_exactly() -> None:
+    """XLA's deterministic kernels on GPUs; must come before the first use of a device."""
+    wanted = "--xla_gpu_deterministic_ops=true --xla_gpu_autotune_level=0"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {wanted}".strip()
+
+
+def join_processes(coordinator: str, processes: int, process: int) -> None:
+    """Makes this process one of many: by flags, or as found on a TPU pod or under SLURM."""
+    if coordinator:
+        check.require(processes > 1 and 0 <= process < processes, "--coordinator",
+                      "--num_processes above 1 and --process_id below it",
+                      f"{processes} and {process}", "give all three flags")
+        jax.distributed.initialize(coordinator, processes, process)
+    elif _under_slurm() or _on_pod():
+        jax.distributed.initialize()
+
+
+def _under_slurm() -> bool:
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
+
+
+def _on_pod() -> bool:
+    return "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

@@ -1,0 +1,37 @@
+# Sourced by quickstart.sh and test.sh: a local environment in .venv, made once and kept up to date.
+# Uses `python` from it afterwards; nothing outside the checkout is changed.
+
+find_python() {
+  for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
+    [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "augjax: needs Python 3.11 or newer; found $(python3 --version 2>&1 || echo none)." \
+       "Install one (Debian: apt install python3 python3-venv) or set PYTHON=/path/to/python3." >&2
+  return 1
+}
+
+make_environment() {  # make_environment [EXTRAS]: installs ".[EXTRAS]" unless that was done already
+  local python version stamp
+  python=$(find_python) || exit 2
+  if [ ! -x .venv/bin/python ]; then
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if ! "$python" -m venv .venv; then
+      rm -rf .venv
+      echo "augjax: this Python cannot make environments." \
+           "Debian and Ubuntu: apt install python$version-venv" >&2
+      exit 2
+    fi
+  fi
+  stamp=".venv/augjax-${1:-plain}-$(cksum < setup.py | cut -d' ' -f1)"
+  if [ ! -f "$stamp" ]; then
+    echo "augjax: installing into .venv (once) ..." >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${1:+[$1]}"
+    touch "$stamp"
+  fi
+  PATH="$PWD/.venv/bin:$PATH"
+  unset PYTHONPATH PYTHONHOME
+}

@@ -1,0 +1,44 @@
+"""Trains a config's phases, or goes on where the run folder stopped.
+
+python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart [--config.a.b=c ...]
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+import jax
+
+from augjax import check, recipe, train
+from launch import common
+
+CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, new or to be continued.")
+PREVIOUS = flags.DEFINE_bool(
+    "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
+PROFILE = flags.DEFINE_bool("profile", False, "Write a JAX trace of a few steps of each phase.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0, HOST:PORT.")
+PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many processes take part.")
+PROCESS = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
+
+
+def main() -> None:
+    check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
+                  "--config and --workdir", "less", "see --help")
+    config = CONFIG.value
+    built = recipe.build(config)  # every name is checked before a device is touched
+    if config.deterministic:
+        common.repeat_exactly()
+    common.cache_compilations()
+    common.join_processes(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    file = Path(common.flags.FLAGS["config"].config_filename.split(":")[0])
+    summary = train.run(
+        built, WORKDIR.value, json.loads(config.to_json()), file.read_text(),
+        use_previous=PREVIOUS.value, profile=PROFILE.value,
+    )
+    if jax.process_index() == 0:
+        print(f"\n{train.table(summary)}\n\nrun folder: {WORKDIR.value}")
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,48 @@
+"""The public names: typed, documented, and few."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import augjax
+from augjax import augment, compress, data, losses, method, models, train
+
+ROOMS = [augment, compress, data, losses, method, models, train]
+FILES = sorted((Path(augjax.__file__).parent).rglob("*.py"))
+
+
+def public_functions():
+    for room in ROOMS:
+        for name in getattr(room, "__all__", None) or [n for n in vars(room) if n[0] != "_"]:
+            value = getattr(room, name)
+            if inspect.isfunction(value):
+                yield pytest.param(value, id=f"{room.__name__}.{name}")
+
+
+@pytest.mark.parametrize("function", public_functions())
+def test_public_functions_are_typed_and_documented(function):
+    assert function.__doc__, "a public function says what it does"
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(p.parts[-2:]))
+def test_files_say_what_they_hold_and_fit_a_sitting(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)) or not text, f"{path} has no docstring"
+    assert len(text.splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(p.parts[-2:]))
+def test_functions_fit_a_screen(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, f"{path}:{node.name}"
+
+
+def test_nine_namespaces_at_most():
+    assert len(augjax.__all__) <= 16
