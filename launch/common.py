@@ -39,7 +39,7 @@ def _parse(arguments: list[str], positionals: tuple[str, ...]) -> list[str]:
     except check.AugjaxError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        message = str(error).strip("'\"").replace("\\n", " ").replace("\n", " ")
+        message = str(error.args[0] if error.args else error).replace("\n", " ").replace("'\\n", "'")
         raise check.ConfigError(f"{message} (see --help)") from error
     check.require(len(rest) == 1 + len(positionals), "command line",
                   " ".join(("--name=value flags", *positionals)), rest[1:] or "flags alone",

@@ -54,13 +54,15 @@ LAYOUTS = (
     Layout(
         "cifar100", "binary",
         splits={"train": ("train.bin",), "test": ("test.bin",)},
-        names={"coarse_label": ("coarse_label_names.txt", ""), "label": ("fine_label_names.txt", "")},
+        names={"coarse_label": ("coarse_label_names.txt", ""),
+               "label": ("fine_label_names.txt", "")},
         labels={"coarse_label": "", "label": ""},
     ),
     Layout(
         "cifar100", "python",
         splits={"train": ("train",), "test": ("test",)},
-        names={"coarse_label": ("meta", "coarse_label_names"), "label": ("meta", "fine_label_names")},
+        names={"coarse_label": ("meta", "coarse_label_names"),
+               "label": ("meta", "fine_label_names")},
         labels={"coarse_label": "coarse_labels", "label": "fine_labels"},
     ),
 )
@@ -124,7 +126,8 @@ def _recognise(source, folders, dataset):
     if nearest is None:
         expected = " or ".join(f"{layout.dataset} ({layout.version})" for layout in wanted)
         raise check.DataError(check.sentence(
-            str(source), f"the files of {expected}", "none of them", "give a published CIFAR archive"
+            str(source), f"the files of {expected}", "none of them",
+            "give a published CIFAR archive",
         ))
     raise check.DataError(check.sentence(
         str(source), f"all files of {nearest.dataset} ({nearest.version})",

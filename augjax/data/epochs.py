@@ -13,7 +13,7 @@ _CHOICE = 2**63  # Philox's second key word for choices; epochs use their own nu
 
 
 def order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order of one epoch: [size] int32, a permutation of 0..size-1, from Philox(seed, epoch)."""
+    """One epoch's order: [size] int32, a permutation of 0..size-1, from Philox(seed, epoch)."""
     check.require(
         0 <= epoch < _CHOICE, "order", "an epoch from 0 on", epoch, "count epochs from 0"
     )

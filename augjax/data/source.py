@@ -124,7 +124,9 @@ def holdout(source: Source, count: int, seed: int = 0) -> tuple[Source, Source]:
     if 0 <= count <= len(source):
         chosen[stratified(source.labels, count, seed)] = True
     present = np.unique(source.labels)
-    both = all(np.array_equal(np.unique(source.labels[side]), present) for side in (chosen, ~chosen))
+    both = all(
+        np.array_equal(np.unique(source.labels[side]), present) for side in (chosen, ~chosen)
+    )
     check.require(
         both, f"holdout of {source.name}",
         f"a count that leaves each of {len(present)} classes images on both sides",

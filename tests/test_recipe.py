@@ -1,0 +1,156 @@
+"""From names to parts: what a config may say, what it may not, and what two configs share."""
+
+import json
+
+from ml_collections import ConfigDict
+import pytest
+
+from augjax import check, defaults, recipe, train
+from configs import quickstart
+
+PICTURES = recipe.Pictures("digits", 10, (16, 16, 3))
+
+
+def quick(**changes):
+    config = quickstart.get_config()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def phases_of(config):
+    return {phase.name: phase for phase in recipe.build_phases(recipe.expanded(config), PICTURES)}
+
+
+def refusal(config):
+    with pytest.raises(check.ConfigError) as caught:
+        phases_of(config)
+    return str(caught.value)
+
+
+def test_a_config_survives_json():
+    """A run folder rebuilds its run: lists for tuples change nothing."""
+    config = quickstart.get_config()
+    again = ConfigDict(json.loads(config.to_json()))
+    assert [p.structure for p in phases_of(config).values()] == [
+        p.structure for p in phases_of(again).values()]
+
+
+@pytest.mark.parametrize("change", [
+    {"pruned.views.train.policy.magnitude": 9.0},
+    {"pruned.terms.kd.weight": 0.5},
+    {"pruned.optimizer.learning_rate": 0.01},
+    {"pruned.optimizer.learning_rate_schedule.kind": "constant"},
+    {"pruned.views.train.policy.magnitude_schedule.kind": "linear"},
+    {"pruned.transform.mask.sparsity": 0.9},
+    {"pruned.epochs": 1.0},
+])
+def test_knobs_do_not_change_the_structure(change):
+    assert phases_of(quick(**change))["pruned"].structure == phases_of(quick())["pruned"].structure
+
+
+@pytest.mark.parametrize("change", [
+    {"pruned.model.name": "resnet20"},
+    {"pruned.terms.kd.tau": 1.0},
+    {"pruned.views.train.policy.num_layers": 1},
+    {"pruned.batch_size": 32},
+    {"pruned.optimizer.momentum": 0.5},
+    {"teacher.model.name": "resnet20"},
+])
+def test_method_changes_the_structure(change):
+    assert phases_of(quick(**change))["pruned"].structure != phases_of(quick())["pruned"].structure
+
+
+def test_student_and_pruned_differ_by_their_mask_alone():
+    """The student's step has no mask, the pruned one's has: two programs, not three with a third seed."""
+    built = phases_of(quick())
+    assert built["student"].structure != built["pruned"].structure
+
+
+@pytest.mark.parametrize("field, value, hint", [
+    ("student.model.name", "resnet21", "'resnet20'"),
+    ("student.views.train.base", "crop_flop", "'crop_flip'"),
+    ("student.views.train.policy.kind", "randagument", "'randaugment'"),
+    ("student.views.train.policy.map", "torch", "'torchvision'"),
+    ("student.terms.kd.kind", "hintn", "'hinton'"),
+    ("student.optimizer.kind", "sdg", "'sgd'"),
+    ("student.optimizer.learning_rate_schedule.kind", "cosin", "'cosine'"),
+    ("student.combine", "weighted_sums", "'weighted_sum'"),
+    ("student.pick", "keepall", "'keep_all'"),
+    ("student.teacher", "phase:techer", "'teacher'"),
+    ("student.model.dtype", "float16", "'float32'"),
+])
+def test_a_misspelt_name_is_answered_with_the_nearest(field, value, hint):
+    assert f"Did you mean {hint}" in refusal(quick(**{field: value}))
+
+
+def test_an_unknown_field_of_a_term_is_refused():
+    config = quickstart.get_config()
+    with config.unlocked():
+        config.student.terms.kd.temperature = 4.0
+    assert "temperature" in refusal(config)
+
+
+def test_an_unknown_field_of_a_phase_is_refused():
+    config = quickstart.get_config()
+    with config.unlocked():
+        config.student.epoch = 3
+    assert "Did you mean 'epochs'" in refusal(config)
+
+
+@pytest.mark.parametrize("word", ["data", "seed", "mesh", "checkpoint"])
+def test_a_phase_may_not_be_called_by_a_reserved_word(word):
+    config = quickstart.get_config()
+    with config.unlocked():
+        config.phases = (word,)
+    assert "reserved" in refusal(config)
+
+
+def test_a_phase_may_only_take_from_earlier_ones():
+    assert "student" in refusal(quick(**{"teacher.init": "phase:student"}))
+
+
+def test_a_sparsity_outside_the_range_is_refused():
+    assert "[0, 1)" in refusal(quick(**{"pruned.transform.mask.sparsity": 1.0}))
+
+
+def test_a_ladder_is_one_block():
+    """Each rung starts from the last one; what came later means the last rung."""
+    config = quickstart.get_config()
+    with config.unlocked():
+        config.pruned.repeat = ConfigDict({"sparsity": (0.2, 0.4), "magnitude": (4.0, 3.0)})
+        config.after = defaults.phase(init="phase:pruned", model=defaults.model("resnet8_tiny"))
+        config.phases = (*config.phases, "after")
+    built = phases_of(config)
+    assert list(built) == ["teacher", "student", "pruned-1", "pruned-2", "after"]
+    sources = {name: str(phase.init["student"]) for name, phase in built.items() if phase.init}
+    assert sources == {"pruned-1": "phase:student", "pruned-2": "phase:pruned-1",
+                       "after": "phase:pruned-2"}
+    assert built["pruned-1"].structure == built["pruned-2"].structure
+    assert [float(built[f"pruned-{i}"].knobs.policies["train"].magnitude) for i in (1, 2)] == [4, 3]
+
+
+def test_a_ladder_needs_lists_of_one_length():
+    config = quickstart.get_config()
+    with config.unlocked():
+        config.pruned.repeat = ConfigDict({"sparsity": (0.2, 0.4), "magnitude": (4.0,)})
+    assert "one length" in refusal(config)
+
+
+@pytest.mark.parametrize("text, part", [
+    ("runs/a", "phase:NAME"), ("run:", "phase:NAME"), ("run:nowhere", "config.json"),
+    ("file:x.pth", "phase:NAME"),
+])
+def test_a_source_that_is_none_is_refused(text, part):
+    assert part in refusal(quick(**{"student.teacher": text}))
+
+
+def test_building_touches_no_device(monkeypatch):
+    """Wrong fields must fail before anything runs, so building must not run anything."""
+    import jax
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a device was touched")
+
+    monkeypatch.setattr(jax, "devices", refuse)
+    monkeypatch.setattr(jax, "device_put", refuse)
+    assert isinstance(recipe.build(quickstart.get_config()), train.Recipe)
