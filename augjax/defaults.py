@@ -100,14 +100,15 @@ def optimizer(kind: str = "sgd", learning_rate: float = 0.1, **options: Any) -> 
 
 
 def schedule(kind: str = "constant", stop: float = 0.0, epochs: tuple[float, ...] = (),
-             values: tuple[float, ...] = (), warmup_epochs: float = 0.0) -> ConfigDict:
+             factors: tuple[float, ...] = (), points: tuple[float, ...] = (),
+             warmup_epochs: float = 0.0) -> ConfigDict:
     """How a scalar moves over its phase, starting from its value.
 
-    constant | linear, cosine (to `stop`) | piecewise (times `values` from each of `epochs` on)
-    | table (through `values` at `epochs`)
+    constant | linear, cosine (to `stop`) | piecewise (times `factors`, each from one of `epochs` on)
+    | table (through `points` at `epochs`, the scalar itself unused)
     """
-    return ConfigDict({"kind": kind, "stop": float(stop), "epochs": epochs, "values": values,
-                       "warmup_epochs": float(warmup_epochs)})
+    return ConfigDict({"kind": kind, "stop": float(stop), "epochs": epochs, "factors": factors,
+                       "points": points, "warmup_epochs": float(warmup_epochs)})
 
 
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

@@ -36,8 +36,8 @@ SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
     "constant": lambda value, s: value,
     "linear": lambda value, s: schedule.linear(value, s.stop),
     "cosine": lambda value, s: schedule.cosine(value, s.stop, s.warmup_epochs),
-    "piecewise": lambda value, s: schedule.piecewise(value, _points(s), s.warmup_epochs),
-    "table": lambda value, s: schedule.table(_points(s)),
+    "piecewise": lambda value, s: schedule.piecewise(value, _points(s, "factors"), s.warmup_epochs),
+    "table": lambda value, s: schedule.table(_points(s, "points")),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
@@ -295,10 +295,12 @@ def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:
     return function(**options)
 
 
-def _points(block: ConfigDict) -> dict[float, float]:
-    check.require(len(block.epochs) == len(block.values), "schedule", "as many values as epochs",
-                  f"{len(block.epochs)} epochs, {len(block.values)} values", "give pairs")
-    return dict(zip(block.epochs, block.values))
+def _points(block: ConfigDict, name: str) -> dict[float, float]:
+    """{epoch: number} from two fields of a schedule."""
+    epochs, numbers = tuple(block["epochs"]), tuple(block[name])
+    check.require(len(epochs) == len(numbers), f"schedule {block.kind!r}",
+                  f"as many {name} as epochs", f"{epochs} and {numbers}", "give pairs")
+    return dict(zip(epochs, numbers))
 
 
 # --- sources ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 import jax
 from ml_collections import config_flags
 
@@ -18,6 +18,7 @@ config_flag = config_flags.DEFINE_config_file  # name a file, override its field
 
 def run(main: Callable[..., None], positionals: tuple[str, ...] = ()) -> None:
     """Parses the flags, runs `main` on the positionals, leaves with the codes of DESIGN section 5."""
+    logging.set_verbosity(logging.WARNING)  # Orbax tells a lot of every save
     try:
         app.run(lambda arguments: main(*arguments[1:]), flags_parser=lambda a: _parse(a, positionals))
     except check.AugjaxError as error:
@@ -39,12 +40,18 @@ def _parse(arguments: list[str], positionals: tuple[str, ...]) -> list[str]:
     except check.AugjaxError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        message = str(error.args[0] if error.args else error).replace("\n", " ").replace("'\\n", "'")
-        raise check.ConfigError(f"{message} (see --help)") from error
+        raise check.ConfigError(f"{_message(error)} (see --help)") from error
     check.require(len(rest) == 1 + len(positionals), "command line",
                   " ".join(("--name=value flags", *positionals)), rest[1:] or "flags alone",
                   "see --help")
     return rest
+
+
+def _message(error: BaseException) -> str:
+    """The innermost complaint on one line; ConfigDict wraps a KeyError in an AttributeError."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return str(error.args[0] if error.args else error).replace("\n", " ")
 
 
 def cache_compilations() -> None:

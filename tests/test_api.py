@@ -21,7 +21,7 @@ def public_functions():
                 yield pytest.param(value, id=f"{room.__name__}.{name}")
 
 
-@pytest.mark.parametrize("function", public_functions())
+@pytest.mark.parametrize("function", list(public_functions()))
 def test_public_functions_are_typed_and_documented(function):
     assert function.__doc__, "a public function says what it does"
     signature = inspect.signature(function)

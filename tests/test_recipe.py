@@ -80,7 +80,8 @@ def test_student_and_pruned_differ_by_their_mask_alone():
     ("student.model.dtype", "float16", "'float32'"),
 ])
 def test_a_misspelt_name_is_answered_with_the_nearest(field, value, hint):
-    assert f"Did you mean {hint}" in refusal(quick(**{field: value}))
+    question = refusal(quick(**{field: value})).split("Did you mean")[1]
+    assert hint in question
 
 
 def test_an_unknown_field_of_a_term_is_refused():

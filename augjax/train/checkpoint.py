@@ -57,7 +57,8 @@ def from_nested(template: PyTree, nested: Mapping) -> PyTree:
 
 
 def folder_of(workdir: Path, phase: str, step: int | str) -> Path:
-    return Path(workdir) / "checkpoints" / phase / str(step)
+    """Where a save lies; absolute, as Orbax wants it."""
+    return Path(workdir).absolute() / "checkpoints" / phase / str(step)
 
 
 def steps(workdir: Path, phase: str) -> list[int]:
@@ -205,7 +206,9 @@ def load(folder: Path, template: PyTree) -> PyTree:
     context.pytree.loading.partial_load = True
     try:
         with context:
-            return from_nested(template, ocp.load(folder, to_nested(template)))
+            loaded = from_nested(template, ocp.load(folder, to_nested(template)))
+        # Orbax spells the sharding of a restored key its own way; the compiled update wants ours.
+        return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
     except (ValueError, KeyError) as error:
         raise check.CheckpointError(
             check.sentence(str(folder), "the leaves that this config needs", _first_line(error),

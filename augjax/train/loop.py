@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 import time
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
+import numpy as np
 
 from augjax import check, tree
 from augjax.data import feed, resident
@@ -49,6 +50,7 @@ class Programs:
     compile_s: float
 
 
+TRACED = (10, 15)  # --profile: the steps between which a trace is written
 _COMPILED: dict[Any, Any] = {}  # phases of equal structure share a program inside a process
 
 
@@ -132,7 +134,13 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
 
 
 def between(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter) -> None:
-    """What may happen between two updates: a save, a stop."""
+    """What may happen between two updates: a trace begins or ends, a save, a stop."""
+    if shared.profile and step in TRACED:
+        jax.block_until_ready(state.step)
+        if step == TRACED[0]:
+            jax.profiler.start_trace(str(shared.workdir / "profile" / phase.name))
+        else:
+            jax.profiler.stop_trace()
     last = step == shared.recipe.steps(phase)
     stopping = shared.stop.due(reporter.steps_before + step)
     if last or stopping or shared.recipe.save_due(phase, step):
@@ -184,9 +192,9 @@ def evaluate_now(shared: Run, phase: Phase, programs: Programs, state: TrainStat
                 values |= {prefix + name: value for name, value in found.items()}
         reporter.evaluation(step, values)
     except check.Preempted:
+        _settled(shared, reporter)  # it may be this very step that is being saved
         if step not in checkpoint.steps(shared.workdir, phase.name):
             save(shared, phase, state, step, reporter, final=True)
-        shared.writer.wait()
         raise
 
 
@@ -228,14 +236,14 @@ def compile_phase(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) 
     recipe, mesh = shared.recipe, shared.mesh
     update = make_update(phase.objective, phase.optimizer, phase.combine, phase.ema)
     plan = _place_plan(shared, start.plan(phase, recipe, 0))
-    source = shared.resident or _batch_shapes(recipe, phase, mesh)
+    source = shared.resident or _batch_shapes(recipe, phase.batch_size, mesh)
     arguments = (state, frozen, source, plan)
     learner = phase.objective.learners[0]
     judge = evaluate.make_evaluate(
         phase.objective.nets[learner], learner, phase.objective.transform)
     counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), evaluate.zero())
     seen = (counts, state.params["nets"][learner], state.stats[learner], state.transform,
-            _batch_shapes(recipe, replace(phase, batch_size=phase.evaluate_batch), mesh))
+            _batch_shapes(recipe, phase.evaluate_batch, mesh))
     step = _compiled(shared, ("step", phase, arguments), lambda: lower_step(
         make_step(update, mesh, recipe.log_every), mesh, arguments))
     judged = _compiled(shared, ("evaluate", phase, seen), lambda: jax.jit(
@@ -285,10 +293,11 @@ def sources(shared: Run, phase: Phase, step: int, end: int) -> Iterator[Resident
         yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), batch)
 
 
-def _batch_shapes(recipe: Recipe, phase: Phase, mesh: Mesh) -> Batch:
-    batch, _ = start.example(phase, recipe)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=sharding.over_data(mesh)), batch)
+def _batch_shapes(recipe: Recipe, size: int, mesh: Mesh) -> Batch:
+    def cut(shape, dtype):
+        return jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding.over_data(mesh))
+
+    return Batch(cut(recipe.data.image_shape, np.uint8), cut((), np.int32), cut((), np.int32))
 
 
 def _evaluation_batches(shared: Run, phase: Phase, split: str) -> Any:

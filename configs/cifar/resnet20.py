@@ -25,7 +25,7 @@ def get_config(arg: str = "scale=full") -> ConfigDict:
     epochs, limit, batch = SCALES[scale]
     steps_down = defaults.schedule(
         "piecewise", epochs=tuple(epochs * share for share in (0.625, 0.75, 0.875)),
-        values=(0.1, 0.1, 0.1))
+        factors=(0.1, 0.1, 0.1))
     return defaults.config(
         phases={
             "student": defaults.phase(

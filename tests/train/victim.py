@@ -1,0 +1,125 @@
+"""A run to be killed: `python victim.py WORKDIR '{"at": "row", "phase": "student", "step": 4}'`.
+
+Trains `helpers.three_phases` and, when the named moment comes, sends itself a signal (SIGKILL
+unless "signal" says another) or, with "hang", waits there so that somebody else can. Ends with
+the exit codes of `launch`. Options "port" and "process" make it one of two processes.
+"""
+
+from functools import partial
+import json
+import os
+from pathlib import Path
+import signal
+import sys
+import time
+from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import conftest  # noqa: E402 the compile cache
+import jax  # noqa: E402
+
+WORKDIR, OPTIONS = Path(sys.argv[1]), json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}")
+jax.config.update("jax_num_cpu_devices", OPTIONS.get("devices", 1))
+if "port" in OPTIONS:
+    jax.distributed.initialize(f"127.0.0.1:{OPTIONS['port']}", 2, OPTIONS["process"])
+
+from augjax import check, train  # noqa: E402
+from augjax.train import checkpoint, evaluate, loop, metrics  # noqa: E402
+from train.helpers import three_phases  # noqa: E402
+
+
+def strike(at: str, phase: str, step: int | str) -> None:
+    """What is done at a moment, if it is the one asked for."""
+    if (at, phase, step) != (OPTIONS.get("at"), OPTIONS.get("phase"), OPTIONS.get("step")):
+        return
+    print(f"at {at} {phase} {step}", flush=True)
+    if "hang" in OPTIONS:
+        time.sleep(OPTIONS["hang"])
+    else:
+        os.kill(os.getpid(), getattr(signal, OPTIONS.get("signal", "SIGKILL")))
+
+
+def after(owner, name: str, moment) -> None:
+    """Strikes when `owner.name` has returned; `moment` makes (at, phase, step) of its arguments."""
+    function = getattr(owner, name)
+
+    def wrapped(*args, **kwargs):
+        result = function(*args, **kwargs)
+        strike(*moment(*args))
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def before(owner, name: str, moment) -> None:
+    """Strikes just before `owner.name` runs."""
+    function = getattr(owner, name)
+
+    def wrapped(*args, **kwargs):
+        strike(*moment(*args))
+        return function(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def place(folder: Path) -> tuple[str, int | str]:
+    name = folder.name
+    return folder.parent.name, int(name) if name.isdigit() else name
+
+
+def saving(folder: Path, state) -> tuple[str, str, int | str]:
+    """The moment at which Orbax, in the background, has begun to write."""
+    while not any(path.is_dir() for path in folder.parent.glob(f"{folder.name}*")):
+        time.sleep(0.001)
+    return "saving", *place(folder)
+
+
+after(metrics.Log, "row", lambda log, kind, step, values: (kind, log.phase, step))
+after(checkpoint.ocp, "save_async", saving)
+before(checkpoint, "commit", lambda folder: ("committing", *place(folder)))
+before(loop, "compile_phase", lambda shared, phase, *rest: ("beginning", phase.name, 0))
+
+
+def strike_inside() -> None:
+    """Strikes in the middle of a compilation, and between the batches of an evaluation."""
+    lower_step, compile_phase = loop.lower_step, loop.compile_phase
+    accuracies, evaluate_now = evaluate.accuracies, loop.evaluate_now
+    where = []
+
+    def known_phase(shared, phase, *rest):
+        where[:] = [phase.name, 0]
+        return compile_phase(shared, phase, *rest)
+
+    def known_step(shared, phase, programs, state, step, reporter):
+        where[:] = [phase.name, step]
+        evaluate_now(shared, phase, programs, state, step, reporter)
+
+    def compiling(lowered):
+        strike("compiling", *where)
+        return lowered.compile()
+
+    def watched(compiled, variables, data, mesh, between):
+        return accuracies(compiled, variables, data, mesh,
+                          lambda: (strike("evaluating", *where), between()))
+
+    loop.compile_phase, loop.evaluate_now, evaluate.accuracies = known_phase, known_step, watched
+    loop.lower_step = lambda *args: SimpleNamespace(compile=partial(compiling, lower_step(*args)))
+
+
+def main() -> int:
+    strike_inside()
+    try:
+        train.run(three_phases(log_every=OPTIONS.get("log_every", 2)), WORKDIR)
+    except check.AugjaxError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    if "port" in OPTIONS and code == 0:
+        jax.distributed.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
