@@ -5,7 +5,7 @@ last. A folder without digests is a save that never finished: it is never listed
 when the run starts again. Orbax alone would load a flipped bit without a word.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import hashlib
 import json
@@ -13,10 +13,12 @@ import os
 from pathlib import Path
 import shutil
 import threading
+import time
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
 
 from augjax import check, tree
@@ -76,9 +78,36 @@ def clear_unfinished(workdir: Path) -> list[str]:
     for phase in sorted(folder_of(workdir, "", "").glob("*")):
         for entry in sorted(phase.iterdir()) if phase.is_dir() else []:
             if entry.is_dir() and not (entry / DIGESTS).is_file():
-                shutil.rmtree(entry, ignore_errors=True)
+                _remove(entry)
                 cleared.append(f"{phase.name}/{entry.name}")
     return cleared
+
+
+def set_aside(workdir: Path, phases: Sequence[str]) -> list[tuple[str, int | str, str]]:
+    """Renames altered saves, newest first, until one is whole: [(phase, save, what is wrong)].
+
+    No step of a phase can go on without the phase's frozen networks, so they share their fate.
+    """
+    aside = []
+    for phase in reversed(phases):
+        frozen = folder_of(workdir, phase, FROZEN)
+        cause = _fault(frozen) if frozen.is_dir() else ""
+        for name in (*reversed(steps(workdir, phase)), *[FROZEN] * bool(cause)):
+            folder = folder_of(workdir, phase, name)
+            fault = cause or _fault(folder)
+            if not fault:
+                return aside
+            folder.rename(folder.with_name(f"{name}.altered-{time.time_ns()}"))
+            aside.append((phase, name, fault))
+    return aside
+
+
+def _fault(folder: Path) -> str:
+    try:
+        verify(folder)
+    except check.CheckpointError as error:
+        return str(error)
+    return ""
 
 
 def verify(folder: Path) -> None:
@@ -119,23 +148,29 @@ def _digests(folder: Path) -> dict[str, str]:
 class Writer:
     """Saves in the background, one save at a time.
 
-    A failure (a full disk) is kept and raised by the next `wait`; nothing older is touched until a
-    newer save is committed.
+    A failure (a full disk) is kept and raised by the next `wait`, in every process; nothing older
+    is touched until a newer save is committed.
     """
 
     def __init__(self, workdir: Path, keep: int, milestones: tuple[int, ...] = ()):
         self.workdir, self.keep, self.milestones = Path(workdir), keep, milestones
+        self._folder: Path | None = None  # of the save under way
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def save(self, phase: str, step: int | str, state: PyTree) -> None:
-        """Copies `state` off the devices, then writes in the background."""
+    def save(self, phase: str, step: int | str, state: PyTree,
+             first: Callable[[], None] = lambda: None) -> None:
+        """Copies `state` off the devices, then writes in the background.
+
+        `first` is done before anything is written; where it fails, so has the save.
+        """
         self.wait()
-        folder = folder_of(self.workdir, phase, step)
-        if jax.process_index() == 0 and folder.exists():
-            shutil.rmtree(folder)  # left over from a failed attempt at this very step
+        self._folder = folder = folder_of(self.workdir, phase, step)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            first()
+            if jax.process_index() == 0:
+                _remove(folder)  # left over from a failed attempt at this very step
             response = ocp.save_async(folder, to_nested(state))
         except Exception as error:  # noqa: BLE001 a full disk shows as any of several errors
             self._error = error
@@ -145,17 +180,21 @@ class Writer:
 
     def wait(self) -> None:
         """Returns when the save under way is committed; raises CheckpointError if it failed."""
+        if self._folder is None:
+            return
         if self._thread:
             self._thread.join()
-            self._thread = None
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices("checkpoint committed")
-        error, self._error = self._error, None
-        if error:
-            raise check.CheckpointError(
-                check.sentence("saving a checkpoint", "a committed step", _first_line(error),
-                               "make room on the disk; older steps are intact")
-            ) from error
+        folder, error = self._folder, self._error
+        self._folder = self._thread = self._error = None
+        if not _any_process(error is not None):
+            return
+        if jax.process_index() == 0:
+            _remove(folder)
+        raise check.CheckpointError(
+            check.sentence("saving a checkpoint", "a committed step",
+                           _first_line(error) if error else "a failure in another process",
+                           "make room on the disk; older steps are intact")
+        ) from error
 
     def _finish(self, result: Callable[[], Any], folder: Path, phase: str) -> None:
         try:
@@ -165,13 +204,26 @@ class Writer:
                 self._forget(phase)
         except Exception as error:  # noqa: BLE001
             self._error = error
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _forget(self, phase: str) -> None:
         kept = steps(self.workdir, phase)
         for step in kept[: -self.keep]:
             if step not in self.milestones:
-                shutil.rmtree(folder_of(self.workdir, phase, step), ignore_errors=True)
+                _remove(folder_of(self.workdir, phase, step))
+
+
+def _any_process(failed: bool) -> bool:
+    if jax.process_count() == 1:
+        return failed
+    return bool(multihost_utils.process_allgather(np.array(failed)).any())
+
+
+def _remove(folder: Path) -> None:
+    """From the first moment on the folder is no save; what Orbax left beside it goes too."""
+    with contextlib.suppress(OSError):
+        (folder / DIGESTS).unlink()
+    for path in (folder, *folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def commit(folder: Path) -> None:
@@ -207,6 +259,9 @@ def load(folder: Path, template: PyTree) -> PyTree:
     try:
         with context:
             loaded = from_nested(template, ocp.load(folder, to_nested(template)))
+        for path, leaf in tree.flatten(loaded).items():  # Orbax leaves what it did not find abstract
+            if not isinstance(leaf, jax.Array):
+                raise KeyError(f"{path} is not there")
         # Orbax spells the sharding of a restored key its own way; the compiled update wants ours.
         return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
     except (ValueError, KeyError) as error:

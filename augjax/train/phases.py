@@ -148,6 +148,9 @@ def _check_objective(recipe: Recipe, phase: Phase) -> None:
     check.require(set(phase.knobs.weights) == terms, f"{phase.name}.weights",
                   f"one weight for each of {sorted(terms)}", sorted(phase.knobs.weights),
                   "name the terms")
+    taken = terms & {"loss", "gradient_norm", "learning_rate"}
+    check.require(not taken, f"{phase.name}.terms", "names that the update does not report itself",
+                  sorted(taken), "rename the term")
     rows = abstract_rows(recipe.data.image_shape)
     for name, net in phase.objective.nets.items():
         variables = jax.eval_shape(net.init, jax.random.key(0))

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from augjax import data, recipe, train
-from augjax.train import checkpoint, loop, sharding, start
+from augjax.train import checkpoint, loop, ready, sharding, start
 from augjax.train.report import Reporter
 from augjax.train.stop import Stop
 from configs import quickstart
@@ -67,11 +67,11 @@ class Bench:
         self.recipe = replace(built, phases=[self.phase], save_epochs=1e6)
         with jax.set_mesh(mesh):
             writer = checkpoint.Writer(workdir, 1)
-            self.shared = loop.Run(self.recipe, workdir, mesh, Stop(), writer,
-                                   loop._place_data(self.recipe, mesh))
-            self.state, self.frozen = loop.ready(self.shared, self.phase, 0)
-            self.programs = loop.compile_phase(self.shared, self.phase, self.state, self.frozen)
-            self.plan = loop._place_plan(self.shared, start.plan(self.phase, self.recipe, 0))
+            self.shared = ready.Run(self.recipe, workdir, mesh, Stop(), writer,
+                                   ready.place_data(self.recipe, mesh))
+            self.state, self.frozen = ready.ready(self.shared, self.phase, 0)
+            self.programs = ready.compile_phase(self.shared, self.phase, self.state, self.frozen)
+            self.plan = ready.place_plan(self.shared, start.plan(self.phase, self.recipe, 0))
         self.reporter = Reporter(self.recipe, self.phase, workdir, 0)
         self.reporter._progress.quiet = True
 
@@ -84,7 +84,7 @@ class Bench:
 
     def looped(self) -> None:
         """The same steps through the loop's own body: rows, reports, saves and stops asked for."""
-        feeding = loop.sources(self.shared, self.phase, 0, self.steps)
+        feeding = ready.sources(self.shared, self.phase, 0, self.steps)
         for step in range(1, self.steps + 1):
             self.state, report = self.programs.step(
                 self.state, self.frozen, next(feeding), self.plan)

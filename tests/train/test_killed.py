@@ -16,7 +16,7 @@ import jax
 import pytest
 
 from augjax import check, train
-from augjax.train import checkpoint, evaluate, loop, metrics
+from augjax.train import checkpoint, evaluate, loop, metrics, ready
 from train.helpers import assert_every_step_once, assert_same_run, three_phases
 
 VICTIM = Path(__file__).parent / "victim.py"
@@ -190,7 +190,7 @@ def test_a_save_under_way_is_not_written_twice(monkeypatch, tmp_path):
 
 def test_asked_to_stop_before_the_first_step_saves_nothing(monkeypatch, tmp_path):
     recipe, release = three_phases(structure=None), threading.Event()
-    lower = loop.lower_step
+    lower = ready.lower_step
 
     def slow(*args):
         def compile():
@@ -200,7 +200,7 @@ def test_asked_to_stop_before_the_first_step_saves_nothing(monkeypatch, tmp_path
         return SimpleNamespace(compile=compile)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "lower_step", slow)
+        patch.setattr(ready, "lower_step", slow)
         with pytest.raises(check.Preempted):
             train.run(recipe, tmp_path, devices=jax.devices()[:1])
         release.set()

@@ -25,7 +25,7 @@ if "port" in OPTIONS:
     jax.distributed.initialize(f"127.0.0.1:{OPTIONS['port']}", 2, OPTIONS["process"])
 
 from augjax import check, train  # noqa: E402
-from augjax.train import checkpoint, evaluate, loop, metrics  # noqa: E402
+from augjax.train import checkpoint, evaluate, loop, metrics, ready  # noqa: E402
 from train.helpers import three_phases  # noqa: E402
 
 
@@ -83,7 +83,7 @@ before(loop, "compile_phase", lambda shared, phase, *rest: ("beginning", phase.n
 
 def strike_inside() -> None:
     """Strikes in the middle of a compilation, and between the batches of an evaluation."""
-    lower_step, compile_phase = loop.lower_step, loop.compile_phase
+    lower_step, compile_phase = ready.lower_step, loop.compile_phase
     accuracies, evaluate_now = evaluate.accuracies, loop.evaluate_now
     where = []
 
@@ -104,7 +104,7 @@ def strike_inside() -> None:
                           lambda: (strike("evaluating", *where), between()))
 
     loop.compile_phase, loop.evaluate_now, evaluate.accuracies = known_phase, known_step, watched
-    loop.lower_step = lambda *args: SimpleNamespace(compile=partial(compiling, lower_step(*args)))
+    ready.lower_step = lambda *args: SimpleNamespace(compile=partial(compiling, lower_step(*args)))
 
 
 def main() -> int:
