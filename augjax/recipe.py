@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from augjax import augment, check, compress, data, defaults, losses, method, models, schedule, train
 from augjax.train import Phase, Recipe, Source
-from augjax.types import Edit, Knobs, Net, Start, Term, Transform, chain, on_views
+from augjax.types import chain, Edit, Knobs, Net, on_views, Start, Term, Transform
 
 TERMS: dict[str, Callable[..., Term]] = {
     "cross_entropy": losses.cross_entropy,

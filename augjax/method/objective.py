@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from augjax import check, tree
 from augjax.method.pick import Pick
 from augjax.types import (
-    Batch, Knobs, Net, Params, PyTree, Rows, Signals, Stats, Term, Transform, identity, record,
+    Batch, identity, Knobs, Net, Params, PyTree, record, Rows, Signals, Stats, Term, Transform,
 )
 
 Views = Callable[[jax.Array, Batch, Mapping[str, PyTree]], Rows]
