@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 
 from augjax import augment, check, compress, data, defaults, losses, method, models, schedule, train
 from augjax.train import Phase, Recipe, Source
-from augjax.types import chain, Edit, Knobs, Net, on_views, Start, Term, Transform
+from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Start, Term, Transform
 
 TERMS: dict[str, Callable[..., Term]] = {
     "cross_entropy": losses.cross_entropy,
@@ -226,7 +227,7 @@ def build_views(name: str, block: ConfigDict) -> tuple[Knobs, dict, dict]:
         layers = BASES[check.one_of(f"{where}.base", fields.base, BASES)](fields.pad)
         kind = check.one_of(f"{where}.policy.kind", fields.policy.kind, (*POLICIES, defaults.NONE))
         if kind != defaults.NONE:
-            policies[view] = build_policy(f"{where}.policy", fields.policy)
+            policies[view] = build_policy(f"{where}.policy", fields.policy, block.epochs)
             layers = (*layers, augment.apply_policy)
         pipelines[view], domains[view] = augment.pipeline(*layers), fields.domain
     weights = {term: scheduled(f"{name}.terms.{term}", fields, "weight")
@@ -235,15 +236,26 @@ def build_views(name: str, block: ConfigDict) -> tuple[Knobs, dict, dict]:
     return Knobs(policies, weights, rate), pipelines, domains
 
 
-def build_policy(where: str, block: ConfigDict) -> Any:
-    """A policy whose scheduled numbers are schedules until the host evaluates them."""
+def build_policy(where: str, block: ConfigDict, epochs: float) -> Any:
+    """A policy whose scheduled numbers are schedules until the host evaluates them.
+
+    It is also built with the lowest and the highest value that each schedule reaches, so that a
+    number outside its range is refused here and not in the middle of a phase.
+    """
     options = block.to_dict()
-    kind = options.pop("kind")
-    for field in [field for field in options if field.endswith("_schedule")]:
-        scalar = field.removesuffix("_schedule")
+    builder = POLICIES[options.pop("kind")]
+    moving = [field.removesuffix("_schedule") for field in options if field.endswith("_schedule")]
+    for scalar in moving:
         options[scalar] = scheduled(where, block, scalar)
-        del options[field]
-    return call(where, POLICIES[kind], options)
+        del options[f"{scalar}_schedule"]
+    progress = np.linspace(0, 1, 1001)
+    clock = Clock(np.arange(1001), progress * epochs, progress)
+    for scalar in moving:
+        if callable(options[scalar]):
+            reached = options[scalar](clock)
+            for extreme in (reached.min(), reached.max()):
+                call(where, builder, {**options, scalar: float(extreme)})
+    return call(where, builder, options)
 
 
 def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:

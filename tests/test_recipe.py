@@ -84,6 +84,12 @@ def test_a_misspelt_name_is_answered_with_the_nearest(field, value, hint):
     assert hint in question
 
 
+def test_a_schedule_that_leaves_the_maps_range_is_refused():
+    changes = {"student.views.train.policy.magnitude_schedule.kind": "linear",
+               "student.views.train.policy.magnitude_schedule.stop": 40.0}
+    assert "0 to 30" in refusal(quick(**changes))
+
+
 def test_an_unknown_field_of_a_term_is_refused():
     config = quickstart.get_config()
     with config.unlocked():

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
 
+from augjax.augment import plain
 from augjax.data import Source
 from augjax.train import sharding
-from augjax.types import Batch, Net, Params, PyTree, Rows, Stats, Transform, View, record
+from augjax.types import Batch, Net, Params, PyTree, record, Stats, Transform
 
 
 @record
@@ -39,11 +40,14 @@ def batches(source: Source, batch_size: int, mesh: Mesh) -> Iterator[Batch]:
 
 
 def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0) -> Callable:
-    """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts."""
+    """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts.
+
+    `params` are those of all learners, as the transform sees them; `stats` those of `learner`.
+    """
 
     def evaluate(counts, params, stats, state, batch):
-        weights = transform.apply({learner: params}, state)[learner]
-        logits = net.predict((weights, stats), plain_rows(batch), domain).logits.astype(jnp.float32)
+        weights = transform.apply(params, state)[learner]
+        logits = net.predict((weights, stats), plain(batch), domain).logits.astype(jnp.float32)
         real = batch.index >= 0
         ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
         hits = (ranked == batch.label[:, None]) & real[:, None]
@@ -56,12 +60,6 @@ def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0)
         )
 
     return evaluate
-
-
-def plain_rows(batch: Batch) -> Rows:
-    """The images themselves as one view."""
-    whole = jnp.ones(batch.label.shape, jnp.float32)
-    return Rows(batch.image, batch.label, batch.label, whole, batch.index, views=(View("test"),))
 
 
 def accuracies(

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from augjax import data, losses, method, train
+from augjax import augment, data, losses, method, train
 from augjax.train import start
-from augjax.train.evaluate import plain_rows
 from augjax.types import Knobs, Net, Outputs, View
 
 SHAPE, CLASSES, BATCH = (4, 4, 3), 4, 8
@@ -57,7 +56,7 @@ def views(*names, domains=None):
 
     def make(key, batch, policies):
         shown = jnp.stack([batch.image - batch.image // 8 * v for v in range(len(kinds))], 1)
-        rows = plain_rows(batch)
+        rows = augment.plain(batch)
         rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(kinds), 0), rows)
         return replace(rows, image=shown.reshape(-1, *shown.shape[2:]), views=kinds)
 
