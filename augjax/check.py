@@ -50,7 +50,8 @@ def sentence(what: str, expected: Any, got: Any, fix: str) -> str:
 
 
 def require(
-    holds: bool, what: str, expected: Any, got: Any, fix: str, error: type[AugjaxError] = ConfigError
+    holds: bool, what: str, expected: Any, got: Any, fix: str,
+    error: type[AugjaxError] = ConfigError,
 ) -> None:
     """Raises `error` with a full sentence unless `holds`."""
     if not holds:
@@ -62,8 +63,7 @@ def one_of(what: str, name: Any, known: Iterable[str]) -> Any:
     known = sorted(known)
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of them"
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Choose one of them."
         listing = ", ".join(map(repr, known))
-        raise ConfigError(f"{what}: expected one of {listing}, got {name!r}. {hint[:1].upper()}{hint[1:]}"
-                          + ("" if hint.endswith("?") else "."))
+        raise ConfigError(f"{what}: expected one of {listing}, got {name!r}. {hint}")
     return name

@@ -104,8 +104,8 @@ def schedule(kind: str = "constant", stop: float = 0.0, epochs: tuple[float, ...
              warmup_epochs: float = 0.0) -> ConfigDict:
     """How a scalar moves over its phase, starting from its value.
 
-    constant | linear, cosine (to `stop`) | piecewise (times `factors`, each from one of `epochs` on)
-    | table (through `points` at `epochs`, the scalar itself unused)
+    constant | linear, cosine (to `stop`) | piecewise (times `factors`, each from one of `epochs`
+    on) | table (through `points` at `epochs`, the scalar itself unused)
     """
     return ConfigDict({"kind": kind, "stop": float(stop), "epochs": epochs, "factors": factors,
                        "points": points, "warmup_epochs": float(warmup_epochs)})

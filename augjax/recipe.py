@@ -92,7 +92,7 @@ def from_run(workdir: str | Path) -> ConfigDict:
     return ConfigDict(stored)
 
 
-# --- phases -----------------------------------------------------------------------------------------
+# --- phases --------------------------------------------------------------------------------------
 
 
 def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -207,7 +207,7 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Sour
     return json.dumps([fields, str(numbers), str(pictures), taught], sort_keys=True)
 
 
-# --- parts ------------------------------------------------------------------------------------------
+# --- parts ---------------------------------------------------------------------------------------
 
 
 def build_net(block: ConfigDict, pictures: Pictures) -> Net:
@@ -315,7 +315,7 @@ def _points(block: ConfigDict, name: str) -> dict[float, float]:
     return dict(zip(epochs, numbers))
 
 
-# --- sources ----------------------------------------------------------------------------------------
+# --- sources -------------------------------------------------------------------------------------
 
 
 def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase]) -> Source | None:
@@ -326,8 +326,9 @@ def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase
         return None
     if kind == "phase":
         return Source(check.one_of(where, rest, before or ["scratch"]), weights=weights)
-    check.require(kind == "run" and bool(rest), where, "scratch, phase:NAME or run:DIR[#PHASE[@STEP]]",
-                  repr(text), "write for example phase:teacher")
+    check.require(kind == "run" and bool(rest), where,
+                  "scratch, phase:NAME or run:DIR[#PHASE[@STEP]]", repr(text),
+                  "write for example phase:teacher")
     folder, _, place = rest.partition("#")
     name, _, step = place.partition("@")
     check.require(step in ("",) or step.isdigit(), where, "a step number after @", step,

@@ -54,7 +54,8 @@ def piecewise(value: float, factors: Mapping[float, float], warmup_epochs: float
 
 def table(points: Mapping[float, float]) -> Schedule:
     """Linear interpolation between {epoch: value}, constant outside."""
-    check.require(len(points) > 0, "table schedule", "at least one point", points, "give {epoch: value}")
+    check.require(len(points) > 0, "table schedule", "at least one point", points,
+                  "give {epoch: value}")
     epochs = sorted(points)
     return lambda clock: np.float32(np.interp(clock.epoch, epochs, [points[e] for e in epochs]))
 

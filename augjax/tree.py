@@ -13,7 +13,10 @@ PyTree = Any
 
 def path_of(keys: tuple) -> str:
     """JAX's key path as "a/b/c"."""
-    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in keys)
+    def name(key):  # of a dictionary, a record or a tuple
+        return getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))
+
+    return "/".join(str(name(key)) for key in keys)
 
 
 def flatten(tree: PyTree) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Stats = PyTree
 
 
 def record(cls):
-    """A frozen dataclass that JAX sees as a tree; fields made by `static()` belong to its structure."""
+    """A frozen dataclass that JAX sees as a tree; `static()` fields belong to its structure."""
     return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
 
 
@@ -100,7 +100,7 @@ class Signals:
 
 
 def take_views(tree: PyTree, views: tuple[View, ...], names: tuple[str, ...]) -> PyTree:
-    """Keeps the rows of the named views in every [R, ...] leaf of `tree`, in the order of `views`."""
+    """Keeps the rows of the named views in every [R, ...] leaf, in the order of `views`."""
     if all(view.name in names for view in views):
         return tree
     columns, start = [], 0
@@ -117,7 +117,7 @@ def take_views(tree: PyTree, views: tuple[View, ...], names: tuple[str, ...]) ->
     return jax.tree.map(take, tree)
 
 
-# --- the parts: pairs and triples of pure functions -----------------------------------------------
+# --- the parts: pairs and triples of pure functions ----------------------------------------------
 
 
 class Net(NamedTuple):

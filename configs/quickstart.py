@@ -26,7 +26,8 @@ def get_config() -> ConfigDict:
     taught = {
         "model": defaults.model("resnet8_tiny"),
         "teacher": "phase:teacher",
-        "terms": {"ce": defaults.term("cross_entropy", 0.1), "kd": defaults.term("hinton", 0.9, tau=4.0)},
+        "terms": {"ce": defaults.term("cross_entropy", 0.1),
+                  "kd": defaults.term("hinton", 0.9, tau=4.0)},
     }
     return defaults.config(
         phases={

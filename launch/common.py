@@ -17,10 +17,11 @@ config_flag = config_flags.DEFINE_config_file  # name a file, override its field
 
 
 def run(main: Callable[..., None], positionals: tuple[str, ...] = ()) -> None:
-    """Parses the flags, runs `main` on the positionals, leaves with the codes of DESIGN section 5."""
+    """Parses flags, runs `main` on the positionals, leaves with the codes of DESIGN section 5."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells a lot of every save
     try:
-        app.run(lambda arguments: main(*arguments[1:]), flags_parser=lambda a: _parse(a, positionals))
+        app.run(lambda arguments: main(*arguments[1:]),
+                flags_parser=lambda arguments: _parse(arguments, positionals))
     except check.AugjaxError as error:
         print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
         leave(error.exit_code)

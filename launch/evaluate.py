@@ -8,6 +8,7 @@ import json
 from absl import flags
 
 from augjax import check, recipe, train
+from augjax.train import checkpoint
 from launch import common
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.")
@@ -25,10 +26,11 @@ def main() -> None:
     built = recipe.build(config)
     common.cache_compilations()
     name = PHASE.value or built.phases[-1].name
-    source = train.Source(built.phase(name).name, WORKDIR.value, STEP.value or None, WEIGHTS.value,
-                          origin=built.phase(name))
+    phase = built.phase(name)
+    step = STEP.value or max(checkpoint.steps(WORKDIR.value, name), default=None)
+    source = train.Source(name, WORKDIR.value, step, WEIGHTS.value, origin=phase)
     result = train.evaluate_source(source, built)
-    print(json.dumps({"phase": name, "step": source.step, **result}))
+    print(json.dumps({"phase": name, "step": step, **result}))
     print(f"{name}: top-1 {result['accuracy']:.2%}, top-5 {result['top5_accuracy']:.2%} "
           f"of {len(built.data.test):,} test images")
 

@@ -30,7 +30,8 @@ def built(config):
     split = data.from_arrays(config.data.name, images, labels, [str(k) for k in range(classes)])
     phases = recipe.build_phases(
         recipe.expanded(config), recipe.Pictures(config.data.name, classes, shape))
-    return train.Recipe(phases, data.Dataset(config.data.name, split.class_names, shape, split, split))
+    dataset = data.Dataset(config.data.name, split.class_names, shape, split, split)
+    return train.Recipe(phases, dataset)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

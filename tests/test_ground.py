@@ -87,7 +87,8 @@ def test_a_view_is_a_slice_of_every_group():
 
 def test_a_chain_applies_in_the_order_given():
     double = types.Transform(lambda p: {}, lambda p, s: jax.tree.map(lambda x: 2 * x, p))
-    more = types.Transform(lambda p: {"by": 1.0}, lambda p, s: jax.tree.map(lambda x: x + s["by"], p))
+    more = types.Transform(
+        lambda p: {"by": 1.0}, lambda p, s: jax.tree.map(lambda x: x + s["by"], p))
     for parts, expected in (({"a": double, "b": more}, 7.0), ({"b": more, "a": double}, 8.0)):
         both = types.chain(**parts)
         assert both.apply({"w": 3.0}, both.init({"w": 3.0}))["w"] == expected

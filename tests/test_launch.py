@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [  # the quick start in seconds: a twentieth of its steps
     "--config=configs/quickstart.py", "--config.data.limit=128", "--config.teacher.epochs=2",
-    "--config.student.epochs=2", "--config.pruned.epochs=1", "--config.teacher.model.name=resnet8_tiny",
+    "--config.student.epochs=2", "--config.pruned.epochs=1",
+    "--config.teacher.model.name=resnet8_tiny",
 ]
 
 

@@ -61,7 +61,7 @@ def test_method_changes_the_structure(change):
 
 
 def test_student_and_pruned_differ_by_their_mask_alone():
-    """The student's step has no mask, the pruned one's has: two programs, not three with a third seed."""
+    """The student's step has no mask, the pruned one's has: two programs."""
     built = phases_of(quick())
     assert built["student"].structure != built["pruned"].structure
 

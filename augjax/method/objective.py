@@ -72,7 +72,7 @@ class Objective:
         """What the terms may look at, and the learners' next statistics."""
         view_key, pick_key, net_key = jax.random.split(key, 3)
         rows = self.views(view_key, batch, knobs.policies)
-        signals = look(self.onlookers, state.frozen, rows)  # not in params: no gradient reaches them
+        signals = look(self.onlookers, state.frozen, rows)  # not in params: no gradient
         stats = state.stats
         if self.pick:  # what the onlookers said is gathered, never recomputed
             signals, stats = self.pick(self.learning, weights, stats, signals, pick_key)
@@ -110,7 +110,8 @@ def learn(
         variables = (weights[name], stats[name])
         moves = moving_statistics(name, stats[name], trains)
         if any(jax.tree.leaves(moves)) or not jax.tree.leaves(stats[name]):
-            outputs[name], fresh = net.train(variables, signals.rows, jax.random.fold_in(key, number))
+            own_key = jax.random.fold_in(key, number)
+            outputs[name], fresh = net.train(variables, signals.rows, own_key)
             new_stats[name] = jax.tree.map(
                 lambda moves, new, old: new if moves else old, moves, fresh, stats[name]
             )
@@ -121,7 +122,8 @@ def learn(
 
 def moving_statistics(name: str, stats: Stats, trains: tuple[str, ...]) -> PyTree:
     """A tree of bools: which of a learner's statistics follow the batches."""
-    return tree.map_with_path(lambda path, leaf: tree.matches(f"stats/{name}/{path}", trains), stats)
+    return tree.map_with_path(
+        lambda path, leaf: tree.matches(f"stats/{name}/{path}", trains), stats)
 
 
 def evaluate(

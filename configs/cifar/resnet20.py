@@ -2,7 +2,8 @@
 
 Claim     ResNet-20 learns CIFAR-10 with RandAugment M 9 (augmentation_in_compression's network;
           recipe RD of the spec, which the paper does not state).
-Command   python -m launch.train --config=configs/cifar/resnet20.py --config.data.dir=DIR --workdir=runs/resnet20
+Command   python -m launch.train --config=configs/cifar/resnet20.py --config.data.dir=DIR \\
+              --workdir=runs/resnet20
 Cost      not measured on a GPU; about 200 images/s on two CPU cores
 Measured  not measured
 Rows      ":scale=full" (240 epochs) | ":scale=small" (5,000 images, 3 epochs)

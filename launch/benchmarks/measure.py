@@ -14,7 +14,8 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def paired_ratio(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int = 20) -> list[float]:
+def paired_ratio(ours: Callable[[], Any], theirs: Callable[[], Any], pairs: int = 20
+                 ) -> list[float]:
     """Time of `theirs` over time of `ours`, pair by pair, after one warm call of each."""
     ours(), theirs()
     ratios = []
@@ -58,8 +59,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| row | median [95 %] | n | unit | target | verdict | note |",
              "|---|---|---|---|---|---|---|"]
     lines += [
-        f"| {r['row']} | {r['median']:.4g} [{r['low']:.4g}, {r['high']:.4g}] | {r['n']} | {r['unit']} "
-        f"| {r['target']} | {r['verdict']} | {r['note']} |"
+        f"| {r['row']} | {r['median']:.4g} [{r['low']:.4g}, {r['high']:.4g}] | {r['n']} "
+        f"| {r['unit']} | {r['target']} | {r['verdict']} | {r['note']} |"
         for r in rows
     ]
     return "\n".join(lines)

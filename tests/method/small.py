@@ -1,4 +1,4 @@
-"""Small parts for tests of the heart: a linear network with a running mean, and one update of it."""
+"""Small parts for tests of the heart: a linear network with a running mean, and its update."""
 
 from dataclasses import replace
 import pathlib

@@ -43,7 +43,8 @@ def test_two_learners_at_once():
     """Deep mutual learning: both networks move, each by its own terms alone."""
     def towards(learner, other):
         return stateless(lambda signals: losses.kd(
-            signals.outputs[learner].logits, signals.outputs[other].logits, 1.0, False, "kl").mean())
+            signals.outputs[learner].logits, signals.outputs[other].logits, 1.0, False, "kl",
+        ).mean())
 
     built = objective(
         nets={"student": linear(), "peer": linear(0.5)}, learners=("student", "peer"),
@@ -51,7 +52,8 @@ def test_two_learners_at_once():
                "kd": towards("student", "peer"), "kd_peer": towards("peer", "student")})
     state, update, batch, knobs = ready(built)
     assert all(moved(state, update(state, batch, knobs)[0]).values())
-    only = replace(knobs, weights={**dict.fromkeys(built.terms, jnp.float32(0)), "kd": jnp.float32(1)})
+    none = dict.fromkeys(built.terms, jnp.float32(0))
+    only = replace(knobs, weights={**none, "kd": jnp.float32(1)})
     changed = moved(state, update(state, batch, only)[0])
     assert changed["nets/student/head/kernel"] and not changed["nets/peer/head/kernel"]
 
@@ -69,12 +71,12 @@ def test_several_teachers():
     after, _ = update(state, batch, knobs)
     assert moved(state, after)["nets/student/head/kernel"]
     grown = replace(state, frozen=jax.tree.map(lambda x: 2 * x, state.frozen))
-    assert not np.array_equal(update(grown, batch, knobs)[0].params["nets"]["student"]["head"]["kernel"],
-                              after.params["nets"]["student"]["head"]["kernel"])
+    heads = [s.params["nets"]["student"]["head"] for s in (after, update(grown, batch, knobs)[0])]
+    assert not np.array_equal(heads[0]["kernel"], heads[1]["kernel"])
 
 
 def clip_to(reference):
-    """role_wise_kd's rule in small: other gradients no longer than the reference's, per variable."""
+    """role_wise_kd's rule in small: no gradient longer than the reference's, per variable."""
     def combine(pullback, losses_, knobs):
         zero = dict.fromkeys(losses_, jnp.float32(0))
         base = pullback({**zero, reference: jnp.asarray(knobs.weights[reference])})
@@ -116,7 +118,8 @@ def test_a_combine_may_clip_between_terms():
 
 def test_views_with_their_own_batchnorm_set():
     """One stacked pass: the statistics of a domain follow its view, those without a view rest."""
-    net = models.build("resnet8_tiny", CLASSES, (8, 8, 3), mean=[0.5] * 3, std=[0.25] * 3, domains=3)
+    net = models.build("resnet8_tiny", CLASSES, (8, 8, 3), mean=[0.5] * 3, std=[0.25] * 3,
+                       domains=3)
     built = objective(nets={"student": net}, views=views("weak", "strong", domains={"strong": 2}))
     state, update, batch, knobs = ready(built)
     after, _ = update(state, batch, knobs)
@@ -136,7 +139,7 @@ def test_a_term_may_look_at_some_views_only():
     assert results[0] == pytest.approx(results[1], rel=1e-6)
 
 
-# --- picks ------------------------------------------------------------------------------------------
+# --- picks ---------------------------------------------------------------------------------------
 
 
 def by_index(signals):
@@ -192,7 +195,7 @@ def test_a_share_that_leaves_half_rows_is_refused():
         ready(objective(pick=method.top(by_index, ("train",), 0.6)))
 
 
-# --- phases in which parts rest ---------------------------------------------------------------------
+# --- phases in which parts rest ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trains, moves", [

@@ -73,7 +73,8 @@ def test_the_average_follows_fast_at_first():
         ema = follow(ema, {"nets": {"w": jnp.float32(1)}}, {"m": jnp.float32(1)},
                      jnp.int32(step), 0.9)
     assert float(ema["nets"]["w"]) == pytest.approx(1 - (1 / 10) * (2 / 11) * (3 / 12), rel=1e-6)
-    late = follow(ema, {"nets": {"w": jnp.float32(0)}}, {"m": jnp.float32(1)}, jnp.int32(10**6), 0.9)
+    zero = {"nets": {"w": jnp.float32(0)}}
+    late = follow(ema, zero, {"m": jnp.float32(1)}, jnp.int32(10**6), 0.9)
     assert float(late["nets"]["w"]) == pytest.approx(0.9 * float(ema["nets"]["w"]), rel=1e-6)
 
 
