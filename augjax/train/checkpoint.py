@@ -28,7 +28,7 @@ DIGESTS = "digests.json"
 FROZEN = "frozen"
 
 
-# --- trees <-> what Orbax stores --------------------------------------------------------------------
+# --- trees <-> what Orbax stores -----------------------------------------------------------------
 
 
 def to_nested(state: PyTree) -> dict:
@@ -55,7 +55,7 @@ def from_nested(template: PyTree, nested: Mapping) -> PyTree:
     return tree.map_with_path(find, template)
 
 
-# --- folders ----------------------------------------------------------------------------------------
+# --- folders -------------------------------------------------------------------------------------
 
 
 def folder_of(workdir: Path, phase: str, step: int | str) -> Path:
@@ -75,11 +75,10 @@ def steps(workdir: Path, phase: str) -> list[int]:
 def clear_unfinished(workdir: Path) -> list[str]:
     """Removes saves that a kill left half done; returns their names."""
     cleared = []
-    for phase in sorted(folder_of(workdir, "", "").glob("*")):
-        for entry in sorted(phase.iterdir()) if phase.is_dir() else []:
-            if entry.is_dir() and not (entry / DIGESTS).is_file():
-                _remove(entry)
-                cleared.append(f"{phase.name}/{entry.name}")
+    for entry in sorted(folder_of(workdir, "", "").glob("*/*")):
+        if entry.is_dir() and not (entry / DIGESTS).is_file():
+            _remove(entry)
+            cleared.append(f"{entry.parent.name}/{entry.name}")
     return cleared
 
 
@@ -142,7 +141,7 @@ def _digests(folder: Path) -> dict[str, str]:
     }
 
 
-# --- saving -----------------------------------------------------------------------------------------
+# --- saving --------------------------------------------------------------------------------------
 
 
 class Writer:
@@ -168,9 +167,14 @@ class Writer:
         self._folder = folder = folder_of(self.workdir, phase, step)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            first()
             if jax.process_index() == 0:
                 _remove(folder)  # left over from a failed attempt at this very step
+            first()
+        except OSError as error:
+            self._error = error
+        if _any_process(self._error is not None):  # Orbax would wait for who is not coming
+            return
+        try:
             response = ocp.save_async(folder, to_nested(state))
         except Exception as error:  # noqa: BLE001 a full disk shows as any of several errors
             self._error = error
@@ -182,19 +186,27 @@ class Writer:
         """Returns when the save under way is committed; raises CheckpointError if it failed."""
         if self._folder is None:
             return
-        if self._thread:
-            self._thread.join()
+        self.join()
         folder, error = self._folder, self._error
         self._folder = self._thread = self._error = None
         if not _any_process(error is not None):
             return
         if jax.process_index() == 0:
             _remove(folder)
-        raise check.CheckpointError(
-            check.sentence("saving a checkpoint", "a committed step",
-                           _first_line(error) if error else "a failure in another process",
-                           "make room on the disk; older steps are intact")
-        ) from error
+        raise _failure(error) from error
+
+    def join(self) -> None:
+        """Returns when nothing is being written any more, whatever came of it."""
+        if self._thread:
+            self._thread.join()
+
+    def record(self, write: Callable[[], None]) -> None:
+        """Does what must be on the disk before the run goes on; CheckpointError if it is full."""
+        self.wait()
+        try:
+            write()
+        except OSError as error:
+            raise _failure(error) from error
 
     def _finish(self, result: Callable[[], Any], folder: Path, phase: str) -> None:
         try:
@@ -202,6 +214,7 @@ class Writer:
             if jax.process_index() == 0:
                 commit(folder)
                 self._forget(phase)
+                clear_unfinished(self.workdir)  # of a failed save, which Orbax may still have fed
         except Exception as error:  # noqa: BLE001
             self._error = error
 
@@ -210,6 +223,13 @@ class Writer:
         for step in kept[: -self.keep]:
             if step not in self.milestones:
                 _remove(folder_of(self.workdir, phase, step))
+
+
+def _failure(error: BaseException | None) -> check.CheckpointError:
+    got = _first_line(error) if error else "a failure in another process"
+    return check.CheckpointError(check.sentence(
+        "saving a checkpoint", "a committed step", got,
+        "make room on the disk; older steps are intact"))
 
 
 def _any_process(failed: bool) -> bool:
@@ -245,7 +265,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0][:300]
 
 
-# --- loading ----------------------------------------------------------------------------------------
+# --- loading -------------------------------------------------------------------------------------
 
 
 def load(folder: Path, template: PyTree) -> PyTree:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 import numpy as np
+import optax
 
 from augjax.augment import plain
 from augjax.data import Source
@@ -51,12 +52,12 @@ def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0)
         real = batch.index >= 0
         ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
         hits = (ranked == batch.label[:, None]) & real[:, None]
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch.label[:, None], axis=-1)[:, 0]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
         return Counts(
             counts.correct + hits[:, 0].sum(dtype=jnp.int32),
             counts.top5 + hits.sum(dtype=jnp.int32),
             counts.images + real.sum(dtype=jnp.int32),
-            counts.loss - jnp.where(real, chosen, 0).sum(),
+            counts.loss + jnp.where(real, loss, 0).sum(),
         )
 
     return evaluate

@@ -47,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def remember(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Stores the config of a new run; refuses to continue a run that was asked for something else."""
+    """Stores the config of a new run; refuses to continue one that was asked for something else."""
     path = workdir / "config.json"
     config = json.loads(json.dumps(config))
     if path.exists():
@@ -114,7 +114,8 @@ def versions() -> dict[str, str]:
 def _git_commit() -> str:
     here = Path(__file__).resolve().parent
     try:
-        run = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
+        asked = ["git", "-C", here, "rev-parse", "HEAD"]
+        run = subprocess.run(asked, capture_output=True, text=True, check=False)
     except OSError:
         return "unknown"
     return run.stdout.strip() if run.returncode == 0 else "unknown"

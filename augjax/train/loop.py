@@ -39,6 +39,7 @@ def run(
     """
     mesh, workdir = sharding.make_mesh(devices), Path(workdir)
     check_recipe(recipe, mesh)
+    shapes = start.all_shapes(recipe, mesh)
     names = [phase.name for phase in recipe.phases]
     lock = folder.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     with lock, jax.set_mesh(mesh), listening() as stop:
@@ -52,13 +53,16 @@ def run(
                 metrics.note(workdir, "went back one save", phase=phase, step=step, reason=why)
         _together("folder")
         writer = checkpoint.Writer(workdir, recipe.keep, recipe.milestones)
-        shared = Run(recipe, workdir, mesh, stop, writer, place_data(recipe, mesh), profile)
+        shared = Run(recipe, workdir, mesh, stop, writer, place_data(recipe, mesh), shapes, profile)
         number, step = position(recipe, workdir)
         if shared.primary:
             metrics.cut_back(workdir, names, names[number] if step else None, step)
-        for phase in recipe.phases[number:]:
-            train_phase(shared, phase, step)
-            step = 0
+        try:
+            for phase in recipe.phases[number:]:
+                train_phase(shared, phase, step)
+                step = 0
+        finally:
+            writer.join()  # before the folder is let go: a save may still be under way
         return summary.write(recipe, workdir) if shared.primary else {}
 
 
@@ -91,6 +95,7 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
                 reporter.pend(step, report)
                 between(shared, phase, state, step, reporter)
         evaluate_now(shared, phase, programs, state, step, reporter)
+        shared.writer.record(reporter.flush)
     facts = summary.facts(phase, state)
     shared.note("phase done", phase=phase.name, step=step, **facts)
     if shared.primary:
@@ -119,10 +124,10 @@ def save(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Repo
     reporter.drain()
     _settled(shared, reporter)
     began = time.perf_counter()
-    shared.writer.save(phase.name, step, state)
+    shared.writer.save(phase.name, step, state, reporter.flush)
     shared.note("save", phase=phase.name, step=step, stall_s=time.perf_counter() - began)
     if final and not _settled(shared, reporter):
-        shared.writer.save(phase.name, step, state)
+        shared.writer.save(phase.name, step, state, reporter.flush)
         shared.writer.wait()
 
 
@@ -142,9 +147,9 @@ def evaluate_now(shared: Run, phase: Phase, programs: Programs, state: TrainStat
     """Adds the evaluation row of a step; a stop in the middle saves the step first."""
     reporter.drain()
     learner = phase.objective.learners[0]
-    kinds = {"": (state.params["nets"][learner], state.stats[learner])}
+    kinds = {"": (state.params["nets"], state.stats[learner])}
     if phase.ema:
-        kinds["ema_"] = (state.ema["nets"][learner], state.ema["stats"][learner])
+        kinds["ema_"] = (state.ema["nets"], state.ema["stats"][learner])
     values = {}
     try:
         for split in ("test", "holdout") if shared.recipe.data.holdout else ("test",):

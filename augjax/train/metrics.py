@@ -1,6 +1,7 @@
 """Rows of numbers: metrics.jsonl, TensorBoard, and the line that moves."""
 
 from collections.abc import Mapping
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -51,42 +52,84 @@ def cut_back(workdir: Path, phases: list[str], phase: str | None, step: int) -> 
 
 
 class Log:
-    """Appends rows for one phase. Nothing here may stop a training run."""
+    """Appends rows for one phase. Nothing here stops a training run: what finds no room waits."""
 
     def __init__(self, workdir: Path, phase: str, first_step: int, quiet: bool = False):
         self.phase, self.quiet = phase, quiet
-        self._file = None if quiet else open(Path(workdir) / "metrics.jsonl", "a")
-        self._board = None if quiet else _tensorboard(Path(workdir) / "tensorboard" / phase, first_step)
+        self._waiting = b""
+        if not quiet:
+            self._file = open(Path(workdir) / "metrics.jsonl", "ab", buffering=0)
+            self._board = Board(Path(workdir) / "tensorboard" / phase, first_step)
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Writes one row; `kind` is "train" or "eval"."""
         if self.quiet:
             return
         row = {"phase": self.phase, "kind": kind, "step": step, **values}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in values.items() if self._board else ():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        self._waiting += json.dumps(row).encode() + b"\n"
+        with contextlib.suppress(OSError):  # the next row, or flush, tries again
+            self._write()
+        self._board.add({f"{kind}/{name}": value for name, value in values.items()}, step)
 
     def flush(self) -> None:
-        """Returns when every row is on the disk, as it must be before a save commits."""
+        """Returns when every row is on the disk, as it must be before a save commits.
+
+        Raises OSError where the disk is full.
+        """
         if not self.quiet:
-            self._file.flush()
+            self._write()
             os.fsync(self._file.fileno())
+            self._board.flush()
 
     def close(self) -> None:
         if not self.quiet:
             self._file.close()
-            if self._board:
-                self._board.close()
+            self._board.close()
+
+    def _write(self):
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting):]
 
 
-def _tensorboard(folder: Path, first_step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=first_step, flush_secs=30)
+class Board:
+    """TensorBoard events of one phase; where they cannot be written, they are left out.
+
+    Written here and now: tensorboardX's own writer thread dies of a full disk, and its full queue
+    then holds the run.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        with self._giving_up():
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
+
+            self._event, self._scalar = event_pb2.Event, summary.scalar
+            folder.mkdir(parents=True, exist_ok=True)
+            self._events = event_file_writer.EventsWriter(str(folder / "events"), f".{os.getpid()}")
+            started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._events.write_event(self._event(step=first_step, session_log=started))
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        with self._giving_up():
+            for name, value in values.items():
+                summary = self._scalar(name, value)
+                self._events.write_event(
+                    self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self) -> None:
+        with self._giving_up():
+            self._events.flush()
+
+    def close(self) -> None:
+        with self._giving_up():
+            self._events.close()
+
+    @contextlib.contextmanager
+    def _giving_up(self):
+        try:
+            yield
+        except (ImportError, OSError):
+            self.add = self.flush = self.close = lambda *_: None
 
 
 class Progress:

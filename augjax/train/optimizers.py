@@ -1,4 +1,4 @@
-"""Optimisers whose learning rate is an argument of the update, so that a schedule compiles nothing."""
+"""Optimisers told their learning rate at each update, so that a schedule compiles nothing."""
 
 from collections.abc import Callable
 

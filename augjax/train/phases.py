@@ -2,18 +2,19 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from augjax import check
+from augjax import check, tree
 from augjax.data import Dataset
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
-from augjax.train import sharding
+from augjax.train import checkpoint, sharding
 from augjax.train.optimizers import Optimizer, sgd
-from augjax.types import Edit, Knobs, Rows, View
+from augjax.types import Edit, Knobs, Net, PyTree, Rows, View
 
 RESERVED = (
     "phases", "seed", "data", "mesh", "checkpoint", "deterministic", "log", "frozen", "population",
@@ -107,7 +108,7 @@ class Recipe:
         return self.phases[names.index(check.one_of("phase", name, names))]
 
 
-# --- checks, before any device work -----------------------------------------------------------------
+# --- checks, before any device work --------------------------------------------------------------
 
 
 def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
@@ -121,11 +122,14 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
             f"the reserved word {phase.name!r}", f"choose another than {', '.join(RESERVED)}",
         )
         _check_sizes(recipe, phase, mesh)
-        for role, source in {**phase.init, **phase.frozen}.items():
-            if source.run is None:
-                check.one_of(f"source of {role!r} in phase {phase.name!r}", source.phase,
-                             names[:number] or ["scratch"])
         _check_objective(recipe, phase)
+        for field, sources in (("init", phase.init), ("frozen", phase.frozen)):
+            for role, source in sources.items():
+                if source.run is None:
+                    check.one_of(f"source of {role!r} in phase {phase.name!r}", source.phase,
+                                 names[:number] or ["scratch"])
+                _check_source(f"{phase.name}.{field}.{role}", source, recipe,
+                              phase.objective.nets[role])
 
 
 def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
@@ -160,6 +164,44 @@ def _check_objective(recipe: Recipe, phase: Phase) -> None:
             f"{recipe.data.classes}, as the data set {recipe.data.name!r} has", classes,
             "use a network made for these classes",
         )
+
+
+def _check_source(what: str, source: Source, recipe: Recipe, net: Net) -> None:
+    """The source trained such a network, kept what is asked for and, in another run, is there."""
+    origin = source.origin or recipe.phase(source.phase)
+    check.one_of(f"{what}: learner", source.learner, origin.objective.learners)
+    check.one_of(f"{what}: weights", source.weights, ("raw", "ema"))
+    check.require(source.weights == "raw" or origin.ema is not None, what,
+                  "a phase that kept an average", "weights = ema", "use weights = raw")
+    needed, came = (tree.flatten(jax.eval_shape(one.init, jax.random.key(0)))
+                    for one in (net, origin.objective.nets[source.learner]))
+    for path in sorted(set(needed) | set(came)):
+        shapes = [str(side[path].shape) if path in side else "absent" for side in (needed, came)]
+        check.require(shapes[0] == shapes[1], f"{what}: {path}", shapes[0], shapes[1],
+                      "take the weights of the same network")
+    if source.run is not None:
+        saved_step(source, source.run)
+
+
+def saved_step(source: Source, folder: str | Path) -> int:
+    """The step of a source in a run folder; CheckpointError unless it was saved there."""
+    steps = checkpoint.steps(folder, source.phase)
+    check.require(
+        bool(steps) and source.step in (None, *steps), f"source {source}",
+        f"a saved step of phase {source.phase!r} in {folder}", f"steps {steps}",
+        "train that phase first, or name a step that was kept", check.CheckpointError,
+    )
+    return steps[-1] if source.step is None else source.step
+
+
+def check_trains(phase: Phase, moves: PyTree) -> None:
+    """Every glob of `trains` names something; `moves` are the parameters and statistics."""
+    paths = tree.flatten(moves)
+    for glob in phase.objective.trains:
+        check.require(
+            any(tree.matches(path, (glob,)) for path in paths), f"{phase.name}.trains",
+            "globs that each name a parameter or statistic, such as "
+            + ", ".join(sorted(paths)[:3]), repr(glob), "correct it or leave it out")
 
 
 def abstract_rows(image_shape: tuple[int, int, int], count: int = 1) -> Rows:

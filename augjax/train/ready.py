@@ -30,6 +30,7 @@ class Run:
     stop: Stop
     writer: checkpoint.Writer
     resident: Resident | None
+    shapes: dict[str, start.Shapes]
     profile: bool = False
     tests: dict[Any, list[Batch]] = field(default_factory=dict)  # evaluation batches kept on device
 
@@ -58,7 +59,7 @@ _COMPILED: dict[Any, Any] = {}  # phases of equal structure share a program insi
 def ready(shared: Run, phase: Phase, step: int) -> tuple[TrainState, PyTree]:
     """(state, frozen networks) on the mesh, new or restored."""
     recipe, workdir, mesh = shared.recipe, shared.workdir, shared.mesh
-    like = start.shapes(phase, recipe, mesh)
+    like = shared.shapes[phase.name]
     stored = checkpoint.folder_of(workdir, phase.name, checkpoint.FROZEN)
     if step:
         state = checkpoint.load(checkpoint.folder_of(workdir, phase.name, step), like.state)
@@ -66,12 +67,10 @@ def ready(shared: Run, phase: Phase, step: int) -> tuple[TrainState, PyTree]:
     host = start.freeze(phase, recipe, workdir, mesh)
     frozen = jax.tree.map(lambda leaf, to: sharding.place(leaf, to.sharding), host, like.frozen)
     if frozen:
-        if shared.primary:
-            named = {name: {"source": str(source), "sha256": tree.digest({"": host[name]})}
-                     for name, source in phase.frozen.items()}
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            folder.write_json(stored.parent / "frozen.json", named)
-        shared.writer.save(phase.name, checkpoint.FROZEN, frozen)
+        named = {name: {"source": str(source), "sha256": tree.digest({"": host[name]})}
+                 for name, source in phase.frozen.items()}
+        shared.writer.save(phase.name, checkpoint.FROZEN, frozen, lambda: (
+            folder.write_json(stored.parent / "frozen.json", named) if shared.primary else None))
         shared.writer.wait()
     begun = start.start(phase, recipe, workdir, mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, like.state)
@@ -91,7 +90,7 @@ def compile_phase(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) 
     judge = evaluate.make_evaluate(
         phase.objective.nets[learner], learner, phase.objective.transform)
     counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), evaluate.zero())
-    seen = (counts, state.params["nets"][learner], state.stats[learner], state.transform,
+    seen = (counts, state.params["nets"], state.stats[learner], state.transform,
             _batch_shapes(recipe, phase.evaluate_batch, mesh))
     step = _compiled(shared, ("step", phase, arguments), lambda: lower_step(
         make_step(update, mesh, recipe.log_every), mesh, arguments))
@@ -114,7 +113,7 @@ def _compiled(shared: Run, what: tuple[str, Phase, PyTree],
     return _COMPILED[key]
 
 
-# --- data -------------------------------------------------------------------------------------------
+# --- data ----------------------------------------------------------------------------------------
 
 
 def place_data(recipe: Recipe, mesh: Mesh) -> Resident | None:

