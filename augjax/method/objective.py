@@ -10,11 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from augjax import check, tree
 from augjax.method.pick import Pick
 from augjax.types import (
-    Batch, identity, Knobs, Net, Params, PyTree, record, Rows, Signals, Stats, Term, Transform,
+    Batch, identity, Knobs, Net, Outputs, Params, PyTree, record, Rows, Signals, Stats, Term,
+    Transform,
 )
 
 Views = Callable[[jax.Array, Batch, Mapping[str, PyTree]], Rows]
@@ -116,8 +118,24 @@ def learn(
                 lambda moves, new, old: new if moves else old, moves, fresh, stats[name]
             )
         else:
-            outputs[name] = net.predict(variables, signals.rows)
+            outputs[name] = predict_each_domain(net, variables, signals.rows)
     return replace(signals, outputs=outputs), new_stats
+
+
+def predict_each_domain(net: Net, variables: tuple[Params, Stats], rows: Rows) -> Outputs:
+    """What a network says of every row with the running statistics of its view's domain."""
+    columns = np.repeat([view.domain for view in rows.views], [view.rows for view in rows.views])
+    of_row = np.tile(columns, rows.groups)  # [R]
+
+    def own(said, other):
+        mine = (of_row == domain).reshape(-1, *[1] * (said.ndim - 1))
+        return jnp.where(mine, other, said)
+
+    first, *others = dict.fromkeys(columns.tolist())
+    outputs = net.predict(variables, rows, first)
+    for domain in others:
+        outputs = jax.tree.map(own, outputs, net.predict(variables, rows, domain))
+    return outputs
 
 
 def moving_statistics(name: str, stats: Stats, trains: tuple[str, ...]) -> PyTree:

@@ -84,7 +84,8 @@ def splice(signals: Signals, pool: Signals, scores: jax.Array, share: float,
     check.require(
         count > 0 and shared in (count, groups), "pick.share",
         f"a whole number of rows for each of {groups} groups, or of groups for each row",
-        f"{count} of {size} rows", "choose a share that keeps a multiple or a fraction of the batch",
+        f"{count} of {size} rows",
+        "choose a share that keeps a multiple or a fraction of the batch",
     )
     chosen = jnp.sort(jax.lax.top_k(scores, count)[1])
     best = jax.tree.map(lambda leaf: leaf[chosen], (pool.rows, pool.outputs))

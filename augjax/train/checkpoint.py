@@ -279,7 +279,7 @@ def load(folder: Path, template: PyTree) -> PyTree:
     try:
         with context:
             loaded = from_nested(template, ocp.load(folder, to_nested(template)))
-        for path, leaf in tree.flatten(loaded).items():  # Orbax leaves what it did not find abstract
+        for path, leaf in tree.flatten(loaded).items():  # what Orbax does not find stays abstract
             if not isinstance(leaf, jax.Array):
                 raise KeyError(f"{path} is not there")
         # Orbax spells the sharding of a restored key its own way; the compiled update wants ours.

@@ -120,7 +120,7 @@ def between(shared: Run, phase: Phase, state: TrainState, step: int, reporter: R
 
 def save(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter,
          final: bool) -> None:
-    """Saves a step whose numbers are finite. A failure is told and tried again; a final one raises."""
+    """Saves a step whose numbers are finite. A failure is told and tried again; the last raises."""
     reporter.drain()
     _settled(shared, reporter)
     began = time.perf_counter()

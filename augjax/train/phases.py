@@ -116,6 +116,11 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
     names = [phase.name for phase in recipe.phases]
     check.require(len(names) > 0, "phases", "at least one", "none", "name a phase")
     check.require(len(set(names)) == len(names), "phases", "different names", names, "rename one")
+    check.require(recipe.log_every >= 1, "log_every", "1 step or more", recipe.log_every,
+                  "write a row now and then")
+    check.require(recipe.keep >= 1, "keep", "1 save or more", recipe.keep, "keep the last one")
+    check.require(recipe.save_epochs > 0, "save_epochs", "more than 0", recipe.save_epochs,
+                  "a fraction of an epoch will do")
     for number, phase in enumerate(recipe.phases):
         check.require(
             phase.name not in RESERVED, "phase name", "a word of your own",
@@ -123,12 +128,12 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
         )
         _check_sizes(recipe, phase, mesh)
         _check_objective(recipe, phase)
-        for field, sources in (("init", phase.init), ("frozen", phase.frozen)):
+        for place, sources in (("init", phase.init), ("frozen", phase.frozen)):
             for role, source in sources.items():
                 if source.run is None:
                     check.one_of(f"source of {role!r} in phase {phase.name!r}", source.phase,
                                  names[:number] or ["scratch"])
-                _check_source(f"{phase.name}.{field}.{role}", source, recipe,
+                _check_source(f"{phase.name}.{place}.{role}", source, recipe,
                               phase.objective.nets[role])
 
 
@@ -136,7 +141,9 @@ def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
     size = len(recipe.data.train)
     check.require(0 < phase.batch_size <= size, f"{phase.name}.batch_size",
                   f"1 to {size} (the training images)", phase.batch_size, "make it smaller")
-    check.require(phase.epochs > 0, f"{phase.name}.epochs", "more than 0", phase.epochs, "train")
+    for name in ("epochs", "evaluate_epochs"):
+        check.require(getattr(phase, name) > 0, f"{phase.name}.{name}", "more than 0",
+                      getattr(phase, name), "a fraction of an epoch will do")
     sharding.check_divisible(f"{phase.name}.batch_size", phase.batch_size, mesh)
     sharding.check_divisible(f"{phase.name}.evaluate_batch", phase.evaluate_batch, mesh)
 

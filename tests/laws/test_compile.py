@@ -2,10 +2,7 @@
 
 from collections import Counter
 import contextlib
-import json
 from pathlib import Path
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -54,11 +51,19 @@ def train_on_one(made, workdir):
 ONCE = [("teacher", "step"), ("teacher", "evaluate"), ("student", "step"), ("student", "evaluate")]
 
 
-def test_phases_of_equal_structure_share_one_compilation(tmp_path):
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """(run folder, what was compiled) of the first run with this structure in this process."""
+    workdir = tmp_path_factory.mktemp("shared")
     with compilations() as names:
-        train_on_one(three_phases(structure="shared"), tmp_path)
+        train_on_one(three_phases(structure="shared"), workdir)
+    return workdir, names
+
+
+def test_phases_of_equal_structure_share_one_compilation(shared):
+    workdir, names = shared
     assert counted(names) == {"jit(step)": 2, "jit(evaluate)": 2}  # "pruned" takes the student's
-    assert noted(tmp_path) == ONCE
+    assert noted(workdir) == ONCE
 
 
 def test_phases_without_a_structure_compile_their_own(tmp_path):
@@ -86,13 +91,12 @@ def test_nothing_compiles_between_the_first_and_the_last_step(tmp_path, monkeypa
 
 @pytest.mark.parametrize("turned", [{"magnitude": 3.0}, {"kd": 0.25}, {"rate": 0.01}, {"seed": 5}],
                          ids=lambda turned: next(iter(turned)))
-def test_turning_a_knob_compiles_nothing_and_changes_the_run(tmp_path, turned):
-    train_on_one(three_phases(structure="turned"), tmp_path / "before")
+def test_turning_a_knob_compiles_nothing_and_changes_the_run(shared, tmp_path, turned):
     with compilations() as names:
-        train_on_one(three_phases(structure="turned", **turned), tmp_path / "after")
+        train_on_one(three_phases(structure="shared", **turned), tmp_path)
     assert counted(names) == {"jit(step)": 0, "jit(evaluate)": 0}
-    assert noted(tmp_path / "after") == []
-    before, after = (rows(tmp_path / name, "train")[-1]["loss"] for name in ("before", "after"))
+    assert noted(tmp_path) == []
+    before, after = (rows(workdir, "train")[-1]["loss"] for workdir in (shared[0], tmp_path))
     assert before != after
 
 
@@ -123,16 +127,3 @@ def test_going_on_in_the_same_process_compiles_nothing(tmp_path, monkeypatch):
     with compilations() as names:
         train_on_one(made, tmp_path)
     assert counted(names) == {"jit(step)": 0, "jit(evaluate)": 0}
-
-
-def test_going_on_in_another_process_compiles_what_is_left_once(tmp_path):
-    """Stopped in the student: the new process compiles the student's programs and no others."""
-    victim = Path(__file__).parents[1] / "train/victim.py"
-    stopped = {"at": "train", "phase": "student", "step": 4, "signal": "SIGTERM"}
-    for options, code in ((stopped, 75), ({}, 0)):
-        before = noted(tmp_path)
-        done = subprocess.run([sys.executable, victim, tmp_path, json.dumps(options)], timeout=120,
-                              capture_output=True)
-        assert done.returncode == code, done.stderr.decode()
-    assert before == ONCE
-    assert noted(tmp_path)[len(before):] == ONCE[2:]

@@ -118,7 +118,8 @@ def test_a_pick_over_the_whole_batch_keeps_the_same_rows(tmp_path):
 @pytest.mark.parametrize("field", ["batch_size", "evaluate_batch"])
 def test_a_batch_that_devices_cannot_share_is_refused(tmp_path, field):
     bad = replace(phase(), **{field: 20})
-    with pytest.raises(check.ConfigError, match=rf"only.{field}.*multiple of the 8.*got 20.*Use 16 or 24"):
+    sentence = rf"only.{field}.*multiple of the 8.*got 20.*Use 16 or 24"
+    with pytest.raises(check.ConfigError, match=sentence):
         train.run(recipe(bad), tmp_path)
     assert not (tmp_path / "config.json").exists()
 

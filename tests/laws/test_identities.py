@@ -1,4 +1,4 @@
-"""What must change nothing: masks of nothing, picks of all, where the images lie, hidden weights."""
+"""What must change nothing: empty masks, picks of all, where the images lie, hidden weights."""
 
 from dataclasses import replace
 
@@ -26,7 +26,8 @@ def one_phase(made, **options):
 
 
 def noisy_objective(**options):
-    return objective({"ce": losses.cross_entropy(), "pixels": fingerprint()}, views=noisy, **options)
+    terms = {"ce": losses.cross_entropy(), "pixels": fingerprint()}
+    return objective(terms, views=noisy, **options)
 
 
 @pytest.fixture(scope="module")

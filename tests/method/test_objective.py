@@ -42,7 +42,7 @@ def assert_trees(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-# --- randomness -------------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 def losses_of(made, key):
@@ -76,7 +76,7 @@ def test_a_term_more_changes_nothing_for_the_others():
     assert few == {name: many[name] for name in few}
 
 
-# --- gradients --------------------------------------------------------------------------------------
+# --- gradients -----------------------------------------------------------------------------------
 
 
 def test_no_gradient_reaches_an_onlooker_or_a_memory():
@@ -89,7 +89,8 @@ def test_no_gradient_reaches_an_onlooker_or_a_memory():
     params, state = variables(made)
 
     def value(params, frozen, memory):
-        seen = SimpleNamespace(**{**vars(state), "frozen": frozen, "terms": {"all": {"memory": memory}}})
+        changed = {"frozen": frozen, "terms": {"all": {"memory": memory}}}
+        seen = SimpleNamespace(**{**vars(state), **changed})
         losses_, aux = made(params, seen, IMAGES_SEEN, KEY, KNOBS)
         return losses_["all"] + aux.terms["all"]["memory"].sum()
 
@@ -115,7 +116,7 @@ def test_the_pullback_of_a_weight_is_the_gradient_of_its_term():
                      combined, expected)
 
 
-# --- resting ----------------------------------------------------------------------------------------
+# --- resting -------------------------------------------------------------------------------------
 
 
 def two_domains(key, batch, policies):
@@ -151,7 +152,7 @@ def test_moving_keeps_what_is_named_and_stills_the_rest():
     assert not any(leaf.any() for leaf in jax.tree.leaves(moving["nets"]["student"]["conv"]))
 
 
-# --- what an objective refuses ----------------------------------------------------------------------
+# --- what an objective refuses -------------------------------------------------------------------
 
 
 def test_an_unknown_learner_is_refused_with_the_nearest():

@@ -6,6 +6,7 @@ average; "pruned" goes on from the student with half of its weights masked.
 
 from collections.abc import Callable
 from dataclasses import replace
+import functools
 from pathlib import Path
 import shutil
 
@@ -59,6 +60,7 @@ class Small(nn.Module):
         return Outputs(nn.Dense(self.classes, name="head")(pooled), {"f0": x}, pooled)
 
 
+@functools.cache  # so that its `init` is compiled once
 def small(*args, **kwargs):
     """A Net from `Small`; arguments as there."""
     return models.from_linen(Small(*args, **kwargs), SHAPE, [0.5] * 3, [0.25] * 3)

@@ -1,8 +1,8 @@
 """Checkpoints never lie: altered files are named, failed saves are told and tried again."""
 
+from dataclasses import replace
 from pathlib import Path
 import shutil
-import threading
 
 import jax
 import jax.numpy as jnp
@@ -207,6 +207,22 @@ def test_the_final_failure_leaves_the_last_good_save(unhurt, tmp_path, monkeypat
     assert_same_run(unhurt, tmp_path)
 
 
+def test_a_save_does_not_count_while_rows_of_the_log_wait(unhurt, tmp_path, monkeypatch):
+    """Otherwise a run restored from it would lack them."""
+    flush, refused = metrics.Log.flush, []
+
+    def no_room(log):
+        if log.phase == "student" and not refused:
+            refused.append(checkpoint.steps(tmp_path, "student"))
+            raise OSError(28, "No space left on device")
+        flush(log)
+
+    monkeypatch.setattr(metrics.Log, "flush", no_room)
+    train.run(replace(three_phases(), keep=9), tmp_path, devices=jax.devices()[:1])
+    assert refused == [[]] and checkpoint.steps(tmp_path, "student") == [6, 9]  # and not 3
+    assert_same_run(unhurt, tmp_path)
+
+
 def test_no_room_for_the_frozen_teacher_is_a_checkpoint_error(tmp_path, monkeypatch):
     failing(monkeypatch, [("student", "frozen")] * 2, in_background=True)
     with pytest.raises(check.CheckpointError, match="No space left"):
@@ -217,22 +233,18 @@ def test_no_room_for_the_frozen_teacher_is_a_checkpoint_error(tmp_path, monkeypa
 # --- what is written -----------------------------------------------------------------------------
 
 
-def test_a_save_holds_the_step_and_not_what_comes_after(tmp_path, monkeypatch):
-    """The update that follows reuses the state's memory while the save is still being written."""
-    finish, release = checkpoint.Writer._finish, threading.Event()
-
-    def late(writer, result, folder, phase):
-        release.wait(0.3)
-        finish(writer, result, folder, phase)
-
-    monkeypatch.setattr(checkpoint.Writer, "_finish", late)
-    one = jax.devices()[:1]
-    long = recipe(save_epochs=0.5, keep=9)
-    train.run(long, tmp_path / "long", devices=one)
-    monkeypatch.setattr(train.stop.Stop, "due", lambda stop, step: step == 3)
-    with pytest.raises(check.Preempted):
-        train.run(recipe(save_epochs=99), tmp_path / "stopped", devices=one)
-    assert_equal_trees(saved(tmp_path / "long", "only", 3), saved(tmp_path / "stopped", "only", 3))
+def test_a_save_holds_the_step_and_not_what_comes_after(tmp_path):
+    """The updates that follow reuse the state's memory while the save is still being written."""
+    update = jax.jit(lambda state: jax.tree.map(lambda leaf: 2 * leaf + 1, state), donate_argnums=0)
+    state = {"a": jnp.arange(2.0**23), "b": jnp.arange(2**21)}  # 40 MB: written for a while
+    before = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
+    writer = checkpoint.Writer(tmp_path, keep=1)
+    writer.save("phase", 1, state)
+    for _ in range(20):
+        state = update(state)
+    jax.block_until_ready(state)
+    writer.wait()
+    assert_equal_trees(saved(tmp_path, "phase", 1), before)
 
 
 def test_only_what_is_asked_for_is_read_and_must_be_there(tmp_path):

@@ -59,10 +59,9 @@ def unhurt(tmp_path_factory) -> Path:
 def test_killed_at_many_moments_equals_unhurt(unhurt, tmp_path):
     moments = [
         ("saving", "teacher", 6),  # Orbax is writing; the last step of a phase
-        ("beginning", "student", 0),  # the frozen teacher is saved, nothing is trained
         ("committing", "student", 6),  # Orbax is done, the digests are not written
         ("evaluating", "student", 9),  # the phase is saved, its last row is not written
-        ("saving", "pruned", "frozen"),
+        ("saving", "pruned", "frozen"),  # between two phases
         ("train", "pruned", 4),  # between two saves
     ]
     for at, phase, step in moments:
@@ -85,6 +84,10 @@ def test_asked_to_stop_in_a_long_compilation_leaves_with_75(unhurt, tmp_path):
     assert checkpoint.steps(tmp_path, "teacher")[-1] == 6
     assert checkpoint.steps(tmp_path, "student") == []
     assert finish(start(tmp_path)) == 0
+    compiled = [(event["phase"], event["what"]) for event in metrics.read_events(tmp_path)
+                if event["event"] == "compiled"]
+    first = [("teacher", "step"), ("teacher", "evaluate")]  # a new process needs its own, once
+    assert compiled == [*first, *first, ("student", "step"), ("student", "evaluate")]
     assert_same_run(unhurt, tmp_path)
 
 
@@ -102,7 +105,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_4(unhurt, tmp_path):
     assert finish(start(tmp_path, full=[["student", 6], ["nobody", 0]])) == 4
     assert checkpoint.steps(tmp_path, "student") == [3]
     checkpoint.verify(checkpoint.folder_of(tmp_path, "student", 3))
-    assert finish(start(tmp_path)) == 0
+    train.run(three_phases(), tmp_path, devices=jax.devices()[:1])
     assert_every_step_once(tmp_path, three_phases())
     assert_same_run(unhurt, tmp_path)
 
@@ -111,7 +114,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_4(unhurt, tmp_path):
 
 
 def strikes(monkeypatch, owner, name: str, when) -> None:
-    """Sends this process SIGTERM, once, before `owner.name` runs with arguments that `when` likes."""
+    """Sends this process SIGTERM, once, before `owner.name` runs on arguments that `when` likes."""
     function, sent = getattr(owner, name), []
 
     def wrapped(*args, **kwargs):
@@ -135,10 +138,9 @@ def save_counter(monkeypatch) -> list:
 
 
 @pytest.mark.parametrize("phase, asked_at, saved_at", [
-    ("teacher", 4, 4),  # between two saves
     ("student", 6, 6),  # at a step that is saved anyway
     ("student", 9, 9),  # at the last step, before the evaluation
-    ("pruned", 5, 5),
+    ("pruned", 5, 5),  # between two saves
 ])
 def test_asked_to_stop_saves_the_last_finished_step_once(
         monkeypatch, tmp_path, unhurt, phase, asked_at, saved_at):
@@ -156,9 +158,9 @@ def test_asked_to_stop_saves_the_last_finished_step_once(
     assert_same_run(unhurt, tmp_path)
 
 
-@pytest.mark.parametrize("phase, step", [("student", 4), ("student", 8), ("pruned", 6)])
+@pytest.mark.parametrize("phase, step", [("student", 4), ("pruned", 6)])
 def test_asked_to_stop_while_evaluating_saves_first(monkeypatch, tmp_path, unhurt, phase, step):
-    """Steps 4 and 8 are evaluated and not saved; step 6 ends the phase and is saved already."""
+    """Step 4 is evaluated and not saved; step 6 ends the phase and is saved already."""
     recipe, one = three_phases(), jax.devices()[:1]
     where = []
     with monkeypatch.context() as patch:
@@ -223,6 +225,18 @@ def test_asked_to_stop_before_the_first_step_saves_nothing(monkeypatch, tmp_path
             train.run(recipe, tmp_path, devices=jax.devices()[:1])
         release.set()
     assert checkpoint.steps(tmp_path, "teacher") == [] and metrics.read(tmp_path) == []
+
+
+@pytest.mark.parametrize("times, raised", [(1, check.Preempted), (2, KeyboardInterrupt)])
+def test_ctrl_c_asks_and_a_second_one_insists(monkeypatch, tmp_path, times, raised):
+    def press(*_):
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop.Reporter, "pend", press)
+    with pytest.raises(raised):
+        train.run(three_phases(), tmp_path, devices=jax.devices()[:1])
+    assert checkpoint.steps(tmp_path, "teacher") == ([1] if times == 1 else [])
 
 
 def test_the_signals_are_handed_back(tmp_path):

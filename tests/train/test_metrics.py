@@ -1,4 +1,4 @@
-"""The log: rows come once and in order, whatever the disk says, and TensorBoard never holds a run."""
+"""The log: rows come once and in order, whatever the disk says; TensorBoard never holds a run."""
 
 import errno
 import json

@@ -75,8 +75,11 @@ def test_a_terms_parameters_and_memory_survive_a_stop(monkeypatch, tmp_path):
 def mutual(**options):
     """Deep mutual learning of networks of two sizes."""
     def towards(learner, other):
-        return stateless(lambda signals: losses.kd(
-            signals.outputs[learner].logits, signals.outputs[other].logits, 1.0, False, "kl").mean())
+        def loss(signals):
+            said = signals.outputs
+            return losses.kd(said[learner].logits, said[other].logits, 1.0, False, "kl").mean()
+
+        return stateless(loss)
 
     return objective(
         {"ce": losses.cross_entropy(), "kd": towards("student", "peer"),
@@ -191,7 +194,7 @@ def other_run(tmp_path_factory):
 
 @pytest.mark.parametrize("step", [None, 3])
 @pytest.mark.parametrize("weights", ["raw", "ema"])
-def test_a_teacher_of_another_run_is_read_and_its_digest_recorded(other_run, tmp_path, step, weights):
+def test_a_teacher_of_another_run_is_read_and_recorded(other_run, tmp_path, step, weights):
     made, there = other_run
     source = Source("teacher", str(there), step, weights, origin=made.phases[0])
     taught = objective({"kd": losses.hinton()}, {"student": small(4), "teacher": small()})

@@ -47,9 +47,11 @@ REFUSED = {
     "no source for an onlooker": (
         [TEACHER, distilling(frozen={})], r"student.frozen: .*\['teacher'\], got \[\]"),
     "a source for nobody": (
-        [TEACHER, phase(frozen={"teacher": Source("teacher")})], r"only.frozen: .*\[\], got \['tea"),
+        [TEACHER, phase(frozen={"teacher": Source("teacher")})],
+        r"only.frozen: .*\[\], got \['teacher'\]"),
     "a start for nobody": (
-        [TEACHER, phase(init={"studnet": Source("teacher")})], "only.init: .*Did you mean 'student'"),
+        [TEACHER, phase(init={"studnet": Source("teacher")})],
+        "only.init: .*Did you mean 'student'"),
     "a source that does not exist": (
         [TEACHER, distilling(frozen={"teacher": Source("teecher")})],
         "source of 'teacher' in phase 'student': .*got 'teecher'. Did you mean 'teacher'"),
@@ -81,6 +83,8 @@ REFUSED = {
     "a batch larger than the data": ([phase(batch_size=97)], "only.batch_size: .*1 to 96.*got 97"),
     "an empty batch": ([phase(batch_size=0)], "only.batch_size"),
     "no epochs": ([phase(epochs=0)], "only.epochs: expected more than 0"),
+    "no time between evaluations": (
+        [phase(evaluate_epochs=0)], "only.evaluate_epochs: .*more than 0"),
     "a glob that names nothing": (
         [phase(made=objective(trains=("nets/student/haed/*",)))],
         "only.trains: .*got 'nets/student/haed/\\*'"),
@@ -108,6 +112,12 @@ def test_refused_before_anything_happens(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("field, value", [("log_every", 0), ("keep", 0), ("save_epochs", 0.0)])
+def test_numbers_of_a_recipe_that_make_no_sense_are_refused(tmp_path, field, value):
+    with pytest.raises(check.ConfigError, match=f"{field}: expected"):
+        train_on_one(recipe(TEACHER, **{field: value}), tmp_path)
+
+
 def test_the_classes_of_another_runs_teacher_are_compared(tmp_path):
     """A teacher of seven classes in another folder, for data of four."""
     there = phase("teacher", objective(nets={"student": small(classes=7)}))
@@ -126,12 +136,15 @@ def test_a_step_that_was_not_kept_is_refused_with_those_that_were(tmp_path):
         train_on_one(recipe(distilling(frozen={"teacher": source})), tmp_path / "here")
 
 
-# --- the run folder ---------------------------------------------------------------------------------
+# --- the run folder ------------------------------------------------------------------------------
 
 
 def test_another_config_is_refused_and_the_fields_are_printed(tmp_path):
-    there = {"seed": 0, "student": {"optimizer": {"rate": 0.1}, "terms": ["ce"]}, "log": {"every": 5}}
-    here = {"seed": 1, "student": {"optimizer": {"rate": 0.2}, "terms": ["ce"]}, "log": {"every": 9}}
+    def config(seed, rate, every):
+        student = {"optimizer": {"rate": rate}, "terms": ["ce"]}
+        return {"seed": seed, "student": student, "log": {"every": every}}
+
+    there, here = config(0, 0.1, 5), config(1, 0.2, 9)
     made = recipe(phase(structure="fields"))
     train_on_one(made, tmp_path, description=there)
     log = (tmp_path / "metrics.jsonl").read_text()
@@ -185,7 +198,7 @@ def test_a_run_that_ended_with_an_error_lets_go(tmp_path):
         pass
 
 
-# --- numbers gone bad -------------------------------------------------------------------------------
+# --- numbers gone bad ----------------------------------------------------------------------------
 
 
 def poisoned(at: int, value=float("nan"), where="weight", **options):

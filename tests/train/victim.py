@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import conftest  # noqa: E402 the compile cache
+import conftest  # noqa: E402, F401 the compile cache
 import jax  # noqa: E402
 
 WORKDIR, OPTIONS = Path(sys.argv[1]), json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}")
@@ -80,7 +80,6 @@ def saving(folder: Path, state) -> tuple[str, str, int | str]:
 after(metrics.Log, "row", lambda log, kind, step, values: (kind, log.phase, step))
 after(checkpoint.ocp, "save_async", saving)
 before(checkpoint, "commit", lambda folder: ("committing", *place(folder)))
-before(loop, "compile_phase", lambda shared, phase, *rest: ("beginning", phase.name, 0))
 
 
 def fill_the_disk(first: list, last: list) -> None:
