@@ -9,12 +9,12 @@ from augjax import augment, check, schedule
 from augjax.augment import maps, ops
 
 SHAPE = (32, 32, 3)
+draw_jitted = jax.jit(augment.draw, static_argnums=2)
 
 
 def drawn(images, seed=0, magnitude=9.0, **options):
     keys = augment.image_keys(jax.random.key(seed), images)
-    return jax.jit(augment.draw, static_argnums=2)(
-        keys, augment.randaugment(magnitude, **options), SHAPE)
+    return draw_jitted(keys, augment.randaugment(magnitude, **options), SHAPE)
 
 
 def chi_square(counts):
@@ -65,23 +65,22 @@ def test_level_is_what_the_map_says():
 
 
 def test_posterize_bins():  # spec B3
-    bits = [maps.torchvision_row("posterize", m, False, 32, 32)[0] for m in range(31)]
+    bits = [maps.TORCHVISION.value("posterize", m, 1.0, 32, 32) for m in range(31)]
     assert bits == [8] * 4 + [7] * 8 + [6] * 7 + [5] * 8 + [4] * 4
 
 
 def test_translation_at_32_pixels():  # spec B3
     for level, pixels in {4: 1, 8: 3, 12: 5, 14: 6, 22: 10, 30: 14}.items():
-        assert maps.torchvision_row("translate_x", level, False, 32, 32)[2] >> 16 == pixels
+        assert maps.TORCHVISION.value("translate_x", level, 1.0, 32, 32) == pixels
 
 
 def test_fill_comes_in_from_outside():
-    white = np.full((200, 32, 32, 3), 255, np.uint8)
-    policy = augment.randaugment(30.0, num_layers=1, fill=(10, 20, 30))
-    done = np.asarray(jax.jit(augment.augment)(jax.random.key(0), policy, white))
-    assert (done == [10, 20, 30]).all(-1).any()
+    for fill, color in (((10, 20, 30), [10, 20, 30]), (128, [128] * 3)):
+        rows = drawn(100, fill=fill).parameters
+        assert (np.asarray(ops.unpack_fill(rows, 3)) == color).all()
+    white = np.full((60, 32, 32, 1), 255, np.uint8)
     grey = augment.randaugment(30.0, num_layers=1)
-    done = np.asarray(jax.jit(augment.augment)(jax.random.key(0), grey, white[..., :1]))
-    assert (done == 128).any()
+    assert (np.asarray(jax.jit(augment.augment)(jax.random.key(0), grey, white)) == 128).any()
 
 
 def test_cutout_boxes_are_drawn_over_the_image():
@@ -94,11 +93,11 @@ def test_cutout_boxes_are_drawn_over_the_image():
 
 
 def test_a_policy_is_a_tree_of_its_magnitude():
-    assert len(jax.tree.leaves(augment.randaugment(3))) == 1
-    assert jax.tree.structure(augment.randaugment(3)) == jax.tree.structure(augment.randaugment(4.5))
-    scheduled = augment.randaugment(schedule.linear(0, 9))
+    three, scheduled = augment.randaugment(3), augment.randaugment(schedule.linear(0, 9))
+    assert len(jax.tree.leaves(three)) == 3  # magnitude, probability, noise
+    assert jax.tree.structure(three) == jax.tree.structure(augment.randaugment(4.5))
+    assert jax.tree.structure(three) == jax.tree.structure(scheduled)
     assert callable(jax.tree.leaves(scheduled)[0])
-    assert jax.tree.structure(scheduled) == jax.tree.structure(augment.randaugment(3))
 
 
 @pytest.mark.parametrize("arguments, says", [
