@@ -1,9 +1,9 @@
-"""Crops and flips before any policy, by dm-pix, on uint8. Source: spec B1.
+"""Crops and flips around a policy, by dm-pix, on uint8. Source: spec B1.
 
 A layer is `(keys [B], images [B, H, W, C] uint8, policy) -> images`; these need no policy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dm_pix
 import jax
@@ -16,35 +16,60 @@ from augjax.augment.parallel import over_data
 Layer = Callable[..., jax.Array]
 
 
-def pad_crop(pixels: int = 4, fill: int = 0) -> Layer:
+def pad_crop(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
     """Pads every side by `pixels` of `fill`, then cuts a window of the old size anywhere in it.
 
-    With 4 black pixels and 9 x 9 offsets this is RepDistiller's CIFAR crop.
+    With 4 black pixels and 9 x 9 offsets this is RepDistiller's CIFAR crop; with 8, KT's for
+    Tiny-ImageNet.
     """
-    check.require(
-        isinstance(pixels, int) and pixels >= 0, "pad of pad_crop", "whole pixels from 0 on", pixels,
-        "give the number of pixels added on each side",
-    )
+    _check_pixels("pad_crop", pixels)
 
-    def layer(keys, images, policy=None):
-        del policy
-        check_images(images)
-        return _each(lambda key, image: dm_pix.random_crop(key, _padded(image), image.shape), keys, images)
+    def crop(key, image):
+        return dm_pix.random_crop(key, _padded(image, pixels, fill), image.shape)
 
-    def _padded(image):
-        border = ((pixels, pixels), (pixels, pixels), (0, 0))
-        return jnp.pad(image, border, constant_values=jnp.uint8(fill))
+    return _layer(crop)
 
-    return layer
+
+def pad_crop_pba(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
+    """`pad_crop` with offsets 0..2 `pixels` - 1: AutoAugment's and PBA's code excludes the last.
+
+    Their padding is 0 after normalisation: give `mean_fill` of the data set.
+    Source: arcelien/pba, pba/augmentation_transforms.py.
+    """
+    _check_pixels("pad_crop_pba", pixels)
+
+    def crop(key, image):
+        padded = _padded(image, pixels, fill)[: 2 * pixels - 1 + image.shape[0]]
+        return dm_pix.random_crop(key, padded[:, : 2 * pixels - 1 + image.shape[1]], image.shape)
+
+    return _layer(crop)
 
 
 def flip(keys: jax.Array, images: jax.Array, policy: object = None) -> jax.Array:
     """Mirrors every image left to right with probability 1/2."""
-    del policy
-    check_images(images)
-    return _each(lambda key, image: dm_pix.random_flip_left_right(key, image), keys, images)
+    return _layer(lambda key, image: dm_pix.random_flip_left_right(key, image))(keys, images)
 
 
-def _each(function, keys, images):
+def _layer(function):
     """One image at a time, on each device its own."""
-    return over_data(jax.vmap(function))(keys, images)
+
+    def layer(keys, images, policy=None):
+        del policy
+        check_images(images)
+        return over_data(jax.vmap(function))(keys, images)
+
+    return layer
+
+
+def _padded(image, pixels, fill):
+    height, width, channels = image.shape
+    shape = (height + 2 * pixels, width + 2 * pixels, channels)
+    field = jnp.broadcast_to(jnp.asarray(fill, jnp.uint8), shape)
+    return jax.lax.dynamic_update_slice(field, image, (pixels, pixels, 0))
+
+
+def _check_pixels(layer, pixels):
+    check.require(
+        isinstance(pixels, int) and pixels >= (layer == "pad_crop_pba"), f"pad of {layer}",
+        "whole pixels from 0 on", pixels, "give the number of pixels added on each side",
+    )
