@@ -1,17 +1,47 @@
 """Images in, images out: operations, engine, policies, crops, views. All on uint8, all exact."""
 
-from augjax.augment import maps, matrices, ops
-from augjax.augment.crops import Layer, flip, pad_crop
-from augjax.augment.engine import Program, apply, per_image, select
-from augjax.augment.maps import MAPS, MagnitudeMap
-from augjax.augment.ops import OPS
-from augjax.augment.policies import (
-    Policy, RandAugment, apply_policy, augment, draw, image_keys, randaugment,
+from augjax.augment import maps, matrices, ops, resized
+from augjax.augment.bases import BASES
+from augjax.augment.crops import flip, Layer, pad_crop, pad_crop_pba
+from augjax.augment.engine import apply, per_image, products, Program, select
+from augjax.augment.erasing import (
+    cutout_square,
+    mean_fill,
+    random_erasing,
+    random_noise_erasing,
 )
-from augjax.augment.views import Views, make, pipeline, plain
+from augjax.augment.maps import MagnitudeMap, MAPS
+from augjax.augment.mixing import (
+    beta_mixing,
+    cutmix,
+    mix_batch,
+    Mixing,
+    Mixture,
+    mixup,
+    per_device,
+    whole_batch,
+)
+from augjax.augment.ops import OPS
+from augjax.augment.pba_policies import parse_schedule, pba, PopulationPolicy, replay
+from augjax.augment.policies import apply_policy, augment, draw, image_keys, Policy
+from augjax.augment.random_policies import (
+    outliers,
+    RandAugment,
+    randaugment,
+    ranged_randaugment,
+    RangedRandAugment,
+    trivial_augment,
+)
+from augjax.augment.table_policies import autoaugment, sub_policies, SubPolicies
+from augjax.augment.views import make, Mixed, pipeline, plain, Views
 
 __all__ = [
-    "Layer", "MAPS", "MagnitudeMap", "OPS", "Policy", "Program", "RandAugment", "Views", "apply",
-    "apply_policy", "augment", "draw", "flip", "image_keys", "make", "maps", "matrices", "ops",
-    "pad_crop", "per_image", "pipeline", "plain", "randaugment", "select",
+    "BASES", "Layer", "MAPS", "MagnitudeMap", "Mixed", "Mixing", "Mixture", "OPS", "Policy",
+    "PopulationPolicy", "Program", "RandAugment", "RangedRandAugment", "SubPolicies", "Views",
+    "apply", "apply_policy", "augment", "autoaugment", "beta_mixing", "cutmix", "cutout_square",
+    "draw", "flip", "image_keys", "make", "maps", "matrices", "mean_fill", "mix_batch", "mixup",
+    "ops", "outliers", "pad_crop", "pad_crop_pba", "parse_schedule", "pba", "per_device",
+    "per_image", "pipeline", "plain", "products", "randaugment", "random_erasing", "random_noise_erasing",
+    "ranged_randaugment", "replay", "resized", "select", "sub_policies", "trivial_augment",
+    "whole_batch",
 ]

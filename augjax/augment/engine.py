@@ -6,14 +6,17 @@ batch in one pass and keeps what each image asked for: right for a GPU, where br
 synchronisation. The bits are equal. Design and measurements: engine.md.
 """
 
+from dataclasses import replace
+
 import jax
 from jax import lax
 import jax.numpy as jnp
 
 from augjax import check
-from augjax.augment.ops import OPS, ROW
+from augjax.augment.ops import branch, ROW
 from augjax.augment.parallel import one_batch, over_data
-from augjax.augment.select import select_layer
+from augjax.augment.select import GATHERS, select_layer
+from augjax.augment.tpu import PRODUCTS
 from augjax.types import record, static
 
 LARGEST = 8192  # pixels a side: 16.16 coordinates stay inside int32
@@ -26,6 +29,7 @@ class Program:
     op: jax.Array  # [B, L] int32, positions in `ops`
     parameters: jax.Array  # [B, L, ROW] int32, how: see `augjax.augment.ops`
     ops: tuple[str, ...] = static()  # the operations that may occur; no others are compiled
+    interpolation: str = static(default="nearest")  # how geometry samples: or "bilinear"
 
 
 def apply(images: jax.Array, program: Program) -> jax.Array:
@@ -37,53 +41,56 @@ def apply(images: jax.Array, program: Program) -> jax.Array:
     check_images(images)
     check_program(images, program)
 
+    def lowered(images, op, row):
+        return lax.platform_dependent(
+            images, replace(program, op=op, parameters=row),
+            cpu=per_image, tpu=products, default=select,
+        )
+
     def whole(images, op, row):
-        return over_data(lambda *parts: _lowered(*parts, ops=program.ops))(images, op, row)
+        return over_data(lowered)(images, op, row)
 
     return one_batch(whole)(images, program.op, program.parameters)
 
 
-def _lowered(images, op, row, ops):
-    return lax.platform_dependent(
-        images, op, row,
-        cpu=lambda *parts: _per_image(*parts, ops=ops), default=lambda *parts: _select(*parts, ops=ops),
-    )
-
-
 def per_image(images: jax.Array, program: Program) -> jax.Array:
     """`apply` by a loop over images with one real branch per layer, whatever the backend."""
-    return _per_image(images, program.op, program.parameters, program.ops)
-
-
-def select(images: jax.Array, program: Program) -> jax.Array:
-    """`apply` by doing every family of operations to the whole batch, whatever the backend."""
-    return _select(images, program.op, program.parameters, program.ops)
-
-
-def _per_image(images, op, row, ops):
-    branches = [OPS[name] for name in ops]
+    branches = [branch(name, program.interpolation) for name in program.ops]
 
     def one(parts):
         image, op, row = parts
         return lax.fori_loop(  # not unrolled: half the compile time, and faster
-            0, op.shape[0], lambda l, image: lax.switch(op[l], branches, image, row[l]), image
+            0, op.shape[0], lambda at, image: lax.switch(op[at], branches, image, row[at]), image
         )
 
-    return lax.map(one, (images, op, row))
+    return lax.map(one, (images, program.op, program.parameters))
 
 
-def _select(images, op, row, ops):
-    def layer(l, images):  # a loop, or a layer's gather would recompute the one before it
-        return select_layer(images, op[:, l], row[:, l], ops)
-
-    return lax.fori_loop(0, op.shape[1], layer, images)
+def select(images: jax.Array, program: Program) -> jax.Array:
+    """`apply` by doing every family of operations to the whole batch, whatever the backend."""
+    return _by_families(images, program, GATHERS)
 
 
-# --- refusals --------------------------------------------------------------------------------------
+def products(images: jax.Array, program: Program) -> jax.Array:
+    """`select` without a gather of pixels: one-hot products instead, whatever the backend."""
+    return _by_families(images, program, PRODUCTS)
+
+
+def _by_families(images, program, forms):
+    def layer(at, images):  # a loop, or a layer's gather would recompute the one before it
+        return select_layer(
+            images, program.op[:, at], program.parameters[:, at], program.ops,
+            program.interpolation, forms,
+        )
+
+    return lax.fori_loop(0, program.op.shape[1], layer, images)
+
+
+# --- refusals ------------------------------------------------------------------------------------
 
 
 def check_images(images: jax.Array) -> None:
-    """Raises ConfigError unless the images are uint8 [B, H, W, 1 or 3] of at most LARGEST a side."""
+    """Raises ConfigError unless images are uint8 [B, H, W, 1 or 3] of at most LARGEST a side."""
     what = f"{images.dtype}{list(images.shape)}"
     check.require(
         images.ndim == 4 and images.shape[-1] in (1, 3), "images", "[B, H, W, C] with C of 1 or 3",
@@ -102,7 +109,7 @@ def check_images(images: jax.Array) -> None:
 def check_program(images: jax.Array, program: Program) -> None:
     """Raises ConfigError unless the program fits the images and names known operations."""
     for name in program.ops:
-        check.one_of("operation", name, OPS)
+        branch(name, program.interpolation)
     op, row = program.op.shape, program.parameters.shape
     check.require(
         len(op) == 2 and op[0] == images.shape[0] and row == (*op, ROW), "program",

@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from augjax.augment import bilinear
+
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -46,3 +48,12 @@ def rotation(degrees: float, height: int, width: int) -> np.ndarray:
         cosine, sine, -x * cosine - y * sine + x,
         -sine, cosine, x * sine - y * cosine + y,
     )
+
+
+def snapped(matrix: np.ndarray, height: int, width: int) -> tuple[float, ...]:
+    """What bilinear sampling makes of a 16.16 matrix, in floats: the six that Pillow must be given.
+
+    See `augjax.augment.bilinear`: entries in 2^-10, offsets in 2^-11.
+    """
+    a, b, c, d, e, f = np.asarray(bilinear.snap(np.asarray(matrix), height, width)).tolist()
+    return a / 1024, b / 1024, c / 2048, d / 1024, e / 1024, f / 2048

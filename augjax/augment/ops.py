@@ -1,32 +1,37 @@
 """The operations: pure functions on one uint8 image [H, W, C], bit-equal to Pillow.
 
 C is 1 or 3; H and W are any size up to 8192. Geometry samples the nearest pixel and takes a 16.16
-matrix from `augjax.augment.matrices`; blends take a float32 factor, 1 being the identity. `fill`
-is what comes in from outside: an integer or one per channel.
+matrix from `augjax.augment.matrices` (bilinear: `augjax.augment.bilinear`); blends take a float32
+factor, 1 being the identity. `fill` is what comes in from outside: an integer or one per channel.
 
-`OPS` is the one table of names. A row of a program is int32 [ROW]:
-
-    0..5   matrix of geometry | bits, threshold or addend [0] | pattern of a float32 factor [0]
-           | left, top, right, bottom of a cutout
-    6      fill, 8 bits per channel, red lowest
-    7      free
-
-A new operation is one function here and one row of `OPS`. Source: spec/augmentation.md B2.
+`OPS` is the one table of names, dm-pix's operations (`augjax.augment.pix`) included; how a row of
+a program says what to do stands in `augjax.augment.rows`. A new operation is one function here and
+one row of `OPS`. Source: spec/augmentation.md B2.
 """
-
-from collections.abc import Callable, Sequence
 
 import jax
 from jax import lax
 import jax.numpy as jnp
-import numpy as np
 
-from augjax.augment import exact
+from augjax import check
+from augjax.augment import bilinear, exact, pix
+from augjax.augment.rows import (
+    Branch,
+    colour,
+    Fill,
+    filled,
+    GREY,
+    pack_fill,
+    plain,
+    real,
+    ROW,
+    unpack_fill,
+    whole,
+)
+from augjax.augment.staging import staged
 
-ROW = 8  # int32 numbers that say how one operation is done to one image
-GREY = 128
-
-Fill = int | Sequence[int] | jax.Array
+__all__ = ["BILINEAR", "GREY", "INTERPOLATIONS", "OPS", "ROW", "Fill", "branch", "pack_fill",
+           "unpack_fill"]  # with the operations themselves
 
 
 def identity(image: jax.Array) -> jax.Array:
@@ -34,39 +39,53 @@ def identity(image: jax.Array) -> jax.Array:
     return image
 
 
-# --- tables: statistics of the image decide --------------------------------------------------------
+# --- tables: statistics of the image decide ------------------------------------------------------
 
 
 def autocontrast(image: jax.Array) -> jax.Array:
     """Stretches every channel to 0..255; a channel of one value stays."""
-    low, high = exact.darkest_and_brightest(image)
-    # Built inside a branch, or XLA's CPU fuses the table into the look-up and builds it per pixel.
-    table = lax.cond(
-        (high > low).any(), exact.autocontrast_table, lambda low, high: _no_change(low), low, high
-    )
-    return look_up(image, table)
+    by = staged(exact.stretch_of, *exact.darkest_and_brightest(image))
+    corrected = jnp.stack([word.any() for word in by.lower]).any()  # half of all photographs
+    table = lax.cond(corrected, exact.stretch, exact.stretch_quickly, _values(image), by)
+    return _look_up(image, table)
 
 
 def equalize(image: jax.Array) -> jax.Array:
     """Flattens every channel's histogram."""
-    counts = exact.histogram(image)
-    several = (counts > 0).sum() > image.shape[-1]
-    table = lax.cond(several, exact.equalize_table, lambda counts: _no_change(counts[:, 0]), counts)
-    return look_up(image, table)
+    channels = image.shape[-1]
+    places = _places(image).reshape(-1, channels)
+    counts = jnp.zeros(256 * channels, jnp.int32).at[places].add(1, mode="promise_in_bounds")
+
+    def count(carry, present):
+        darker, below = carry
+        return (darker + present, jnp.where(present > 0, darker, below)), darker
+
+    none = jnp.zeros(channels, jnp.int32)
+    (_, below), darker = lax.scan(  # by 16 at once it would be 20 times slower
+        count, (none, none), counts.reshape(256, channels), unroll=8)
+    table = staged(exact.equalized, _values(image), darker, below)
+    return _look_up(image, table)
 
 
-def _no_change(per_channel):
-    return jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), (*per_channel.shape, 256))
+def _values(image):
+    """[256, C] int32: what a table says where it changes nothing."""
+    value = jnp.arange(256, dtype=jnp.int32)[:, None]
+    return jnp.broadcast_to(value, (256, image.shape[-1]))
 
 
-def look_up(image: jax.Array, table: jax.Array) -> jax.Array:
-    """out[..., c] = table[c, image[..., c]]: [H, W, C] uint8, [C, 256] -> [H, W, C] uint8."""
-    channel = 256 * jnp.arange(image.shape[-1], dtype=jnp.int32)
+def _places(image):
+    """Where a pixel's value stands in a flat table [256 * C]."""
+    channels = image.shape[-1]
+    return image.astype(jnp.int32) * channels + jnp.arange(channels, dtype=jnp.int32)
+
+
+def _look_up(image, table):
+    """out[..., c] = table[image[..., c], c]: [H, W, C] uint8, [256, C] -> [H, W, C] uint8."""
     flat = table.astype(jnp.uint8).reshape(-1)
-    return flat.at[image.astype(jnp.int32) + channel].get(mode="promise_in_bounds")
+    return flat.at[_places(image)].get(mode="promise_in_bounds")
 
 
-# --- points: every value for itself ----------------------------------------------------------------
+# --- points: every value for itself --------------------------------------------------------------
 
 
 def invert(image: jax.Array) -> jax.Array:
@@ -91,7 +110,13 @@ def solarize_add(image: jax.Array, addend: jax.Array) -> jax.Array:
     return jnp.where(image < 128, brighter.astype(jnp.uint8), image)
 
 
-# --- blends: away from or towards a degenerate image -----------------------------------------------
+def add_solarize(image: jax.Array, addend: jax.Array) -> jax.Array:
+    """Adds `addend` >= 0 to every value, up to 255, then inverts from 128 on: ildoonet's variant."""
+    brighter = jnp.clip(image.astype(jnp.int32) + jnp.clip(addend, 0, 255), 0, 255)
+    return jnp.where(brighter < 128, brighter, 255 - brighter).astype(jnp.uint8)
+
+
+# --- blends: away from or towards a degenerate image ---------------------------------------------
 
 
 def color(image: jax.Array, factor: jax.Array) -> jax.Array:
@@ -119,7 +144,7 @@ def float_bits(factor: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type(jnp.asarray(factor, jnp.float32), jnp.int32)
 
 
-# --- geometry: nearest pixel, `fill` outside -------------------------------------------------------
+# --- geometry: nearest pixel, `fill` outside -----------------------------------------------------
 
 
 def affine(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
@@ -135,7 +160,7 @@ def affine(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
     source = jnp.where(inside, down * width + across, 0)
     pixels = image.reshape(-1, channels).at[source].get(mode="promise_in_bounds")
-    return jnp.where(inside[..., None], pixels, _color(fill, channels))
+    return jnp.where(inside[..., None], pixels, colour(fill, channels))
 
 
 def rotate(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
@@ -176,65 +201,53 @@ def cutout(image: jax.Array, box: jax.Array, fill: Fill = GREY) -> jax.Array:
     y = jnp.arange(height, dtype=jnp.int32)[:, None, None]
     x = jnp.arange(width, dtype=jnp.int32)[None, :, None]
     inside = (x >= box[0]) & (x < box[2]) & (y >= box[1]) & (y < box[3])
-    return jnp.where(inside, _color(fill, channels), image)
-
-
-def _color(fill, channels):
-    return jnp.broadcast_to(jnp.asarray(fill, jnp.uint8), (channels,))
+    return jnp.where(inside, colour(fill, channels), image)
 
 
 def _beside(image, fill, axis):
     """The image between two blocks of its own size in the fill's colour."""
-    block = jnp.broadcast_to(_color(fill, image.shape[-1]), image.shape)
+    block = jnp.broadcast_to(colour(fill, image.shape[-1]), image.shape)
     return jnp.concatenate([block, image, block], axis)
 
 
-# --- rows of a program -----------------------------------------------------------------------------
+# --- the table of names --------------------------------------------------------------------------
 
-
-def pack_fill(fill: int | Sequence[int], channels: int) -> int:
-    """One integer for a colour; a single number stands for all channels."""
-    values = np.broadcast_to(np.asarray(fill), (channels,))
-    return sum(int(value) << (8 * channel) for channel, value in enumerate(values))
-
-
-def unpack_fill(row: jax.Array, channels: int) -> jax.Array:
-    """[..., ROW] int32 -> [..., C] uint8."""
-    return ((row[..., 6:7] >> (8 * jnp.arange(channels))) & 255).astype(jnp.uint8)
-
-
-def _plain(operation):
-    return lambda image, row: operation(image)
-
-
-def _whole(operation):
-    return lambda image, row: operation(image, row[0])
-
-
-def _factor(operation):
-    return lambda image, row: operation(image, lax.bitcast_convert_type(row[0], jnp.float32))
-
-
-def _filled(operation):
-    return lambda image, row: operation(image, row, unpack_fill(row, image.shape[-1]))
-
-
-OPS: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {  # name: (image, row) -> image
-    "identity": _plain(identity),
-    "autocontrast": _plain(autocontrast),
-    "equalize": _plain(equalize),
-    "invert": _plain(invert),
-    "posterize": _whole(posterize),
-    "solarize": _whole(solarize),
-    "solarize_add": _whole(solarize_add),
-    "color": _factor(color),
-    "contrast": _factor(contrast),
-    "brightness": _factor(brightness),
-    "sharpness": _factor(sharpness),
-    "rotate": _filled(rotate),
-    "shear_x": _filled(shear_x),
-    "shear_y": _filled(shear_y),
-    "translate_x": _filled(translate_x),
-    "translate_y": _filled(translate_y),
-    "cutout": _filled(cutout),
+OPS: dict[str, Branch] = {  # name: (image, row) -> image
+    "identity": plain(identity),
+    "autocontrast": plain(autocontrast),
+    "equalize": plain(equalize),
+    "invert": plain(invert),
+    "posterize": whole(posterize),
+    "solarize": whole(solarize),
+    "solarize_add": whole(solarize_add),
+    "add_solarize": whole(add_solarize),
+    "color": real(color),
+    "contrast": real(contrast),
+    "brightness": real(brightness),
+    "sharpness": real(sharpness),
+    "rotate": filled(rotate),
+    "shear_x": filled(shear_x),
+    "shear_y": filled(shear_y),
+    "translate_x": filled(translate_x),
+    "translate_y": filled(translate_y),
+    "cutout": filled(cutout),
+    **pix.PIX,
 }
+
+BILINEAR: dict[str, Branch] = {  # what sampling between pixels changes
+    "rotate": filled(bilinear.rotate),
+    "shear_x": filled(bilinear.shear_x),
+    "shear_y": filled(bilinear.shear_y),
+    "translate_x": filled(bilinear.translate_x),
+    "translate_y": filled(bilinear.translate_y),
+    **pix.PIX_BILINEAR,
+}
+
+INTERPOLATIONS = ("nearest", "bilinear")
+
+
+def branch(name: str, interpolation: str = "nearest") -> Branch:
+    """The operation `name` as (image [H, W, C] uint8, row [ROW] int32) -> image. ConfigError."""
+    check.one_of("operation", name, OPS)
+    check.one_of("interpolation", interpolation, INTERPOLATIONS)
+    return BILINEAR.get(name, OPS[name]) if interpolation == "bilinear" else OPS[name]

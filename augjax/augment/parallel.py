@@ -1,8 +1,9 @@
-"""How a function of whole batches meets `vmap` and meshes: one batch in, pieces of it on devices."""
+"""How a function of whole batches meets `vmap` and meshes: one batch, pieces of it on devices."""
 
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec as P
 
 Images = Callable[..., jax.Array]
@@ -43,11 +44,11 @@ def one_batch(function: Images) -> Images:
     @run.def_vmap
     def _(size, mapped, *arrays):
         def join(array, has_axis):
-            array = jax.numpy.moveaxis(array, 0, 1) if has_axis else array[:, None]
-            array = jax.numpy.broadcast_to(array, (array.shape[0], size, *array.shape[2:]))
+            array = jnp.moveaxis(array, 0, 1) if has_axis else array[:, None]
+            array = jnp.broadcast_to(array, (array.shape[0], size, *array.shape[2:]))
             return array.reshape(-1, *array.shape[2:])
 
         result = run(*[join(array, has) for array, has in zip(arrays, mapped, strict=True)])
-        return result.reshape(-1, size, *result.shape[1:]), True
+        return jnp.moveaxis(result.reshape(-1, size, *result.shape[1:]), 1, 0), True
 
     return run

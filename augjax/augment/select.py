@@ -4,13 +4,20 @@ An image has one operation per layer, so nothing needs chaining. Families share 
 blends are one blend, all geometry is one gather with a matrix per image, both histogram operations
 one look-up. A family that no operation of the program belongs to is not compiled. The rules are
 those of `exact`, hence the bits those of `ops`.
+
+What a kind of backend wants otherwise is a value of `Forms`: `GATHERS` here, for GPUs, and
+`tpu.PRODUCTS`.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from augjax.augment import exact
-from augjax.augment.ops import OPS, unpack_fill
+from augjax.augment import bilinear, exact
+from augjax.augment.ops import branch
+from augjax.augment.rows import unpack_fill
 
 BLENDS = ("color", "contrast", "brightness", "sharpness")
 GEOMETRY = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
@@ -18,8 +25,24 @@ TABLES = ("autocontrast", "equalize")
 POINTS = ("invert", "posterize", "solarize", "solarize_add", "cutout")  # cheap: each by itself
 
 
+class Forms(NamedTuple):
+    """How a backend does what cannot be said value by value."""
+
+    smooth: Callable[[jax.Array], jax.Array]  # images -> images, `exact.smooth`
+    extremes: Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # `exact.darkest_and_brightest`
+    histogram: Callable[[jax.Array], jax.Array]  # [B, H, W, C] uint8 -> [B, C, 256] int32
+    look_up: Callable[[jax.Array, jax.Array], jax.Array]  # images, tables [B, C, 256] -> images
+    nearest: Callable[[jax.Array, jax.Array], jax.Array]  # images, rows [B, ROW] -> images
+    bilinear: Callable[[jax.Array, jax.Array], jax.Array]
+
+
 def select_layer(
-    images: jax.Array, op: jax.Array, row: jax.Array, ops: tuple[str, ...]
+    images: jax.Array,
+    op: jax.Array,
+    row: jax.Array,
+    ops: tuple[str, ...],
+    interpolation: str,
+    forms: Forms,
 ) -> jax.Array:
     """[B, H, W, C] uint8, op [B] int32 into `ops`, row [B, ROW] int32 -> [B, H, W, C] uint8."""
 
@@ -28,23 +51,29 @@ def select_layer(
         return (op[:, None] == positions).any(-1)[:, None, None, None]
 
     result = images
-    for family, function in ((BLENDS, _blended), (TABLES, _looked_up), (GEOMETRY, _moved)):
-        present = [name for name in family if name in ops]
-        if present:
-            result = jnp.where(chosen(*present), function(images, row, present, chosen), result)
+    if present := [name for name in BLENDS if name in ops]:
+        blended = _blended(images, row, present, chosen, forms)
+        result = jnp.where(chosen(*present), blended, result)
+    if present := [name for name in TABLES if name in ops]:
+        tables = _tables(images, present, chosen, forms)
+        result = jnp.where(chosen(*present), forms.look_up(images, tables), result)
+    if present := [name for name in GEOMETRY if name in ops]:
+        moved = (forms.bilinear if interpolation == "bilinear" else forms.nearest)(images, row)
+        result = jnp.where(chosen(*present), moved, result)
     for name in ops:
         if name not in (*BLENDS, *TABLES, *GEOMETRY, "identity"):
-            result = jnp.where(chosen(name), jax.vmap(OPS[name])(images, row), result)
+            done = jax.vmap(branch(name, interpolation))(images, row)
+            result = jnp.where(chosen(name), done, result)
     return result
 
 
-def _blended(images, row, present, chosen):
+def _blended(images, row, present, chosen, forms):
     """All blends: they differ in what they start from."""
     starts = {
         "brightness": lambda: jnp.zeros_like(images),
         "color": lambda: exact.grey(images)[..., None].astype(jnp.uint8),
         "contrast": lambda: exact.mean_grey(images)[:, None, None, None].astype(jnp.uint8),
-        "sharpness": lambda: exact.smooth(images),
+        "sharpness": lambda: forms.smooth(images),
     }
     start = jnp.zeros_like(images)
     for name in present:
@@ -52,36 +81,69 @@ def _blended(images, row, present, chosen):
     return exact.blend(images, start, row[:, 0, None, None, None])
 
 
-def _looked_up(images, row, present, chosen):
-    """Autocontrast and equalize: a table [B, C, 256] each, one look-up."""
+def _tables(images, present, chosen, forms):
+    """[B, C, 256] uint8: autocontrast's where the image asks for it, or equalize's."""
     table = jnp.arange(256, dtype=jnp.int32)
     if "autocontrast" in present:
-        table = exact.autocontrast_table(*exact.darkest_and_brightest(images))
+        table = exact.autocontrast_table(*forms.extremes(images))
     if "equalize" in present:
-        flat = exact.equalize_table(_histograms(images))
+        flat = exact.equalize_table(forms.histogram(images))
         table = jnp.where(chosen("equalize")[..., 0], flat, table)
-    table = table.astype(jnp.uint8)  # [B, C, 256]
-    batch, channels = images.shape[0], images.shape[-1]
-    base = 256 * jnp.arange(batch * channels, dtype=jnp.int32).reshape(batch, 1, 1, channels)
-    return table.reshape(-1).at[images + base].get(mode="promise_in_bounds")
+    return table.astype(jnp.uint8)
 
 
-def _histograms(images):
+# --- forms for GPUs ------------------------------------------------------------------------------
+
+
+def compared_histogram(images: jax.Array) -> jax.Array:
     """[B, H, W, C] uint8 -> [B, C, 256] int32, as compared and summed: no atomics, no conflicts."""
     values = images.transpose(0, 3, 1, 2).reshape(images.shape[0], images.shape[-1], -1, 1)
     return (values == jnp.arange(256, dtype=jnp.uint8)).sum(2, dtype=jnp.int32)
 
 
-def _moved(images, row, present, chosen):
-    """All geometry: a gather of pixels with a matrix per image."""
-    batch, height, width, channels = images.shape
+def gathered_look_up(images: jax.Array, tables: jax.Array) -> jax.Array:
+    """out[b, ..., c] = tables[b, c, images[b, ..., c]], tables [B, C, 256] uint8."""
+    batch, channels = images.shape[0], images.shape[-1]
+    base = 256 * jnp.arange(batch * channels, dtype=jnp.int32).reshape(batch, 1, 1, channels)
+    return tables.reshape(-1).at[images + base].get(mode="promise_in_bounds")
+
+
+def gathered_nearest(images: jax.Array, row: jax.Array) -> jax.Array:
+    """All geometry: one gather of pixels with a matrix per image."""
+    _, height, width, channels = images.shape
     matrix = [row[:, k, None, None] for k in range(6)]  # each [B, 1, 1]
     y = jnp.arange(height, dtype=jnp.int32)[:, None]
     x = jnp.arange(width, dtype=jnp.int32)[None, :]
     across = (matrix[2] + matrix[1] * y + matrix[0] * x) >> 16
     down = (matrix[5] + matrix[4] * y + matrix[3] * x) >> 16
     inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)  # [B, H, W]
-    image = jnp.arange(batch, dtype=jnp.int32)[:, None, None] * (height * width)
-    source = jnp.where(inside, image + down * width + across, 0)
-    pixels = images.reshape(-1, channels).at[source].get(mode="promise_in_bounds")
+    pixels = _pixels(images, jnp.where(inside, down, 0), jnp.where(inside, across, 0))
     return jnp.where(inside[..., None], pixels, unpack_fill(row, channels)[:, None, None, :])
+
+
+def gathered_bilinear(images: jax.Array, row: jax.Array) -> jax.Array:
+    """All geometry: four gathers of pixels with a matrix per image, the rules of `bilinear`."""
+    _, height, width, channels = images.shape
+    from_x, from_y = bilinear.sources(bilinear.snap(row, height, width), height, width)
+    inside_x, left, right, across = bilinear.split(from_x, width)
+    inside_y, top, bottom, down = bilinear.split(from_y, height)
+    corners = [
+        _pixels(images, y, x).astype(jnp.int32) for y in (top, bottom) for x in (left, right)
+    ]
+    mixed = bilinear.blended(corners, across[..., None], down[..., None])
+    inside = (inside_x & inside_y)[..., None]
+    return jnp.where(inside, mixed, unpack_fill(row, channels)[:, None, None, :])
+
+
+def _pixels(images, y, x):
+    """images[b, y[b], x[b]] for y, x [B, H, W] inside the image."""
+    batch, height, width, channels = images.shape
+    image = jnp.arange(batch, dtype=jnp.int32)[:, None, None] * (height * width)
+    source = image + y * width + x
+    return images.reshape(-1, channels).at[source].get(mode="promise_in_bounds")
+
+
+GATHERS = Forms(
+    exact.smooth, exact.darkest_and_brightest, compared_histogram, gathered_look_up,
+    gathered_nearest, gathered_bilinear,
+)

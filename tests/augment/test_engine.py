@@ -10,6 +10,8 @@ import pytest
 from augjax import augment, check
 from augjax.augment import maps, matrices, ops
 
+augmented, applied = jax.jit(augment.augment), jax.jit(augment.apply)
+
 
 def batch(size, height=32, width=32, channels=3):
     return np.concatenate([
@@ -22,40 +24,44 @@ def program(size, shape, magnitude=9.0, seed=0, **options):
     return augment.draw(keys, augment.randaugment(magnitude, **options), shape)
 
 
-def every_operation(size, layers, height, width, channels, seed=0):
-    """A program of all operations of the table, those of no map included."""
-    rng, names = np.random.default_rng(seed), tuple(ops.OPS)
+def every_operation(size, layers, height, width, channels, seed=0, interpolation="nearest"):
+    """A program of all of Pillow's operations, those of no map included."""
+    rng, names = np.random.default_rng(seed), tuple(
+        name for name in ops.OPS if not name.startswith("pix_"))  # floats: tests/augment/test_pix.py
     op = rng.integers(0, len(names), (size, layers))
     rows = np.zeros((*op.shape, ops.ROW), np.int32)
     for position in np.ndindex(op.shape):
         slope, pixels = rng.uniform(-1, 1), rng.integers(-20, 21)
         numbers = {
             "posterize": [rng.integers(0, 9)], "solarize": [rng.integers(0, 257)],
-            "solarize_add": [rng.integers(0, 200)],
+            "solarize_add": [rng.integers(0, 200)], "add_solarize": [rng.integers(0, 200)],
             "rotate": matrices.rotation(90 * slope, height, width),
             "shear_x": matrices.shear_x(slope), "shear_y": matrices.shear_y(slope),
-            "translate_x": matrices.translate_x(pixels), "translate_y": matrices.translate_y(pixels),
+            "translate_x": matrices.translate_x(pixels),
+            "translate_y": matrices.translate_y(pixels),
             "cutout": [*rng.integers(-4, 20, 2), *rng.integers(10, 40, 2)],
         }.get(names[op[position]], [maps.float_pattern(rng.uniform(0, 3))])
         rows[position][: len(numbers)] = numbers
         rows[position][6] = ops.pack_fill(rng.integers(0, 256, channels), channels)
-    return augment.Program(jnp.asarray(op, jnp.int32), jnp.asarray(rows), names)
+    return augment.Program(jnp.asarray(op, jnp.int32), jnp.asarray(rows), names, interpolation)
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 3), (33, 47, 3), (9, 6, 1), (1, 2, 3)], ids=str)
-@pytest.mark.parametrize("layers", [1, 3])
-def test_lowerings_are_equal(shape, layers):
-    images, wanted = batch(70, *shape), every_operation(70, layers, *shape)
+@pytest.mark.parametrize("interpolation", ops.INTERPOLATIONS)
+@pytest.mark.parametrize("shape, layers", [
+    ((32, 32, 3), 3), ((33, 47, 3), 2), ((9, 6, 1), 3), ((1, 2, 3), 1)], ids=str)
+def test_lowerings_are_equal(shape, layers, interpolation):
+    images = batch(70, *shape)
+    wanted = every_operation(70, layers, *shape, interpolation=interpolation)
     expected = jax.jit(augment.per_image)(images, wanted)
     np.testing.assert_array_equal(jax.jit(augment.select)(images, wanted), expected)
-    np.testing.assert_array_equal(jax.jit(augment.apply)(images, wanted), expected)
+    np.testing.assert_array_equal(jax.jit(augment.products)(images, wanted), expected)
     assert (np.asarray(expected) != images).any()
 
 
 def test_layers_follow_each_other():
     """Two layers are the first, then the second, as the public operations do them one by one."""
     images, wanted = batch(40), every_operation(40, 2, 32, 32, 3)
-    done = np.asarray(jax.jit(augment.apply)(images, wanted))
+    done = np.asarray(applied(images, wanted))
     branches = [jax.jit(ops.OPS[name]) for name in wanted.ops]
     for b, image in enumerate(images):
         for layer in range(2):
@@ -71,13 +77,13 @@ def test_only_named_operations_are_compiled():
     assert "scatter" not in jax.jit(augment.apply).lower(images, few).as_text()
 
 
-# --- transformations -------------------------------------------------------------------------------
+# --- transformations -----------------------------------------------------------------------------
 
 
 def test_jit_and_eager_are_equal():
-    images, policy, key = jnp.asarray(batch(16)), augment.randaugment(14.0), jax.random.key(3)
+    images, policy, key = jnp.asarray(batch(8)), augment.randaugment(14.0), jax.random.key(3)
     eager = augment.augment(key, policy, images)
-    np.testing.assert_array_equal(jax.jit(augment.augment)(key, policy, images), eager)
+    np.testing.assert_array_equal(augmented(key, policy, images), eager)
 
 
 def test_vmap_equals_a_loop_and_still_branches():
@@ -91,8 +97,8 @@ def test_vmap_equals_a_loop_and_still_branches():
     together = jax.jit(jax.vmap(member, (0, 0, None)))(keys, magnitudes, images)
     own = jnp.stack([images, images[::-1], 255 - images])
     apart = jax.jit(jax.vmap(member))(keys, magnitudes, own)
+    alone = jax.jit(member)
     for n in range(3):
-        alone = jax.jit(member)
         np.testing.assert_array_equal(together[n], alone(keys[n], magnitudes[n], images))
         np.testing.assert_array_equal(apart[n], alone(keys[n], magnitudes[n], own[n]))
     compiled = jax.jit(jax.vmap(member, (0, 0, None))).lower(keys, magnitudes, images).compile()
@@ -120,21 +126,21 @@ def test_a_new_magnitude_compiles_nothing():
 def test_whole_levels_round_half_to_even():
     images, key = jnp.asarray(batch(64)), jax.random.key(5)
     done = [
-        jax.jit(augment.augment)(key, augment.randaugment(level), images)
+        augmented(key, augment.randaugment(level), images)
         for level in (8.5, 8.0, 9.5, 10.0)
     ]
     np.testing.assert_array_equal(done[0], done[1])
     np.testing.assert_array_equal(done[2], done[3])
 
 
-# --- meshes ----------------------------------------------------------------------------------------
+# --- meshes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("axes", [("data",), ("population", "data")], ids=str)
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices, axes", [
+    (2, ("data",)), (8, ("data",)), (8, ("population", "data"))], ids=str)
 def test_bits_do_not_depend_on_the_number_of_devices(devices, axes):
     images, policy, key = batch(64), augment.randaugment(9.0), jax.random.key(1)
-    expected = jax.jit(augment.augment)(key, policy, images)
+    expected = augmented(key, policy, images)
     sizes = (1,) * (len(axes) - 1) + (devices,)
     mesh = jax.make_mesh(
         sizes, axes, axis_types=(AxisType.Auto,) * len(axes), devices=jax.devices()[:devices])
@@ -150,9 +156,9 @@ def test_bits_do_not_depend_on_the_number_of_devices(devices, axes):
 def test_a_batch_that_does_not_divide_is_done_whole():
     images, policy, key = batch(30), augment.randaugment(9.0), jax.random.key(1)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-    expected = jax.jit(augment.augment)(key, policy, images)
+    expected = augmented(key, policy, images)
     with jax.set_mesh(mesh):
-        np.testing.assert_array_equal(jax.jit(augment.augment)(key, policy, images), expected)
+        np.testing.assert_array_equal(augmented(key, policy, images), expected)
 
 
 def test_inside_somebodys_shard_map():
@@ -162,7 +168,7 @@ def test_inside_somebodys_shard_map():
         done = jax.jit(jax.shard_map(
             augment.apply, in_specs=P("data"), out_specs=P("data"), check_vma=False,
         ))(images, wanted)
-    np.testing.assert_array_equal(done, jax.jit(augment.apply)(images, wanted))
+    np.testing.assert_array_equal(done, applied(images, wanted))
 
 
 def test_a_population_on_a_mesh():
@@ -182,7 +188,7 @@ def test_a_population_on_a_mesh():
     assert "all-gather" not in step.as_text()
 
 
-# --- refusals --------------------------------------------------------------------------------------
+# --- refusals ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("images, says", [
@@ -204,3 +210,15 @@ def test_wrong_programs_are_refused():
     unknown = augment.Program(wanted.op, wanted.parameters, ("rotat",))
     with pytest.raises(check.ConfigError, match="Did you mean 'rotate'"):
         augment.apply(images, unknown)
+
+
+@pytest.mark.parametrize("platform, scatters, gathers", [
+    ("cpu", True, True), ("cuda", False, True), ("tpu", False, False)])
+def test_each_backend_has_its_lowering(platform, scatters, gathers):
+    """Only the loop over images counts by scattering; no pixel is gathered on a TPU."""
+    images, wanted = jnp.asarray(batch(8)), program(8, (32, 32, 3))
+    text = jax.jit(augment.apply).trace(images, wanted).lower(
+        lowering_platforms=(platform,)).as_text()
+    assert ("stablehlo.scatter" in text) == scatters
+    of_pixels = [line for line in text.splitlines() if "stablehlo.gather" in line and "ui8" in line]
+    assert bool(of_pixels) == gathers

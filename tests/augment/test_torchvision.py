@@ -51,7 +51,8 @@ def test_same_operations(theirs):
     assert {NAMES[name] for name in maps.TORCHVISION.ops} == set(space)
 
 
-@pytest.mark.parametrize("stop, start", [(0.3, 0), (0.9, 0), (30, 0), (0, 255), (150 / 331 * 47, 0)])
+@pytest.mark.parametrize(
+    "stop, start", [(0.3, 0), (0.9, 0), (0.99, 0), (30, 0), (0, 255), (150 / 331 * 47, 0)])
 def test_same_bins(theirs, stop, start):
     torch = sys.modules["torch"]
     np.testing.assert_array_equal(
