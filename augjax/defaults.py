@@ -61,21 +61,36 @@ def model(name: str, **options: Any) -> ConfigDict:
 
 
 def view(base: str = "crop_flip", policy: Mapping[str, Any] | None = None, pad: int = 4,
-         domain: int = 0) -> ConfigDict:
-    """A view: the base pipeline (none | crop | flip | crop_flip), then a policy."""
+         domain: int = 0, rows: int = 1) -> ConfigDict:
+    """A view of the images themselves: layers of `augment.BASES` around a policy."""
     return ConfigDict({
-        "base": base, "pad": pad, "domain": domain, "policy": dict(policy or {"kind": NONE}),
+        "kind": "augmented", "base": base, "pad": pad, "domain": domain, "rows": rows,
+        "policy": dict(policy or {"kind": NONE}),
+    })
+
+
+def mixed(of: str, kind: str = "cutmix", alpha: float = 1.0, probability: float = 1.0,
+          pairs: str = "whole_batch", domain: int = 0, rows: int = 1) -> ConfigDict:
+    """A view mixed (mixup | cutmix) from view `of`; pairs whole_batch | per_device."""
+    return ConfigDict({
+        "kind": kind, "of": of, "alpha": float(alpha), "probability": float(probability),
+        "pairs": pairs, "domain": domain, "rows": rows,
     })
 
 
 def randaugment(magnitude: float, magnitude_schedule: Mapping[str, Any] | None = None,
-                num_layers: int = 2, map: str = "torchvision") -> ConfigDict:
-    """RandAugment, every image its own operations."""
-    return ConfigDict({
-        "kind": "randaugment", "magnitude": float(magnitude),
-        "magnitude_schedule": dict(magnitude_schedule or schedule()),
-        "num_layers": num_layers, "map": map,
-    })
+                num_layers: int = 2, map: str = "torchvision", **options: Any) -> ConfigDict:
+    """RandAugment, every image its own operations; options as in `augment.randaugment`."""
+    return policy(
+        "randaugment", magnitude=float(magnitude), num_layers=num_layers, map=map,
+        magnitude_schedule=dict(magnitude_schedule or schedule()),
+        **({"probability": 1.0, "noise": 0.0} | options))
+
+
+def policy(kind: str, fill: Any = 128, interpolation: str = "nearest", **options: Any
+           ) -> ConfigDict:
+    """A policy of `parts.POLICIES` with its builder's options; fill 0..255, RGB or "mean"."""
+    return ConfigDict({"kind": kind, "fill": fill, "interpolation": interpolation, **options})
 
 
 def term(kind: str, weight: float = 1.0, views: tuple[str, ...] = (), **options: Any) -> ConfigDict:

@@ -1,64 +1,23 @@
-"""From a ConfigDict to a Recipe: the only place that turns names into parts.
+"""From a ConfigDict to a Recipe: phases in order, ladders unrolled, sources found."""
 
-Every table here is a plain dict from a config's name to the function that builds the part. Who
-adds an op, a loss, a model or an optimiser adds its row; a Python user needs none of this.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-import inspect
+from collections.abc import Mapping
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
-import numpy as np
 
-from augjax import augment, check, compress, data, defaults, losses, method, models, schedule, train
+from augjax import check, data, defaults, method, parts, train
+from augjax.parts import Pictures
 from augjax.train import Phase, Recipe, Source
-from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Start, Term, Transform
+from augjax.types import Knobs
 
-TERMS: dict[str, Callable[..., Term]] = {
-    "cross_entropy": losses.cross_entropy,
-    "hinton": losses.hinton,
-}
-COMBINES = {"weighted_sum": method.weighted_sum}
-PICKS = {"keep_all": method.keep_all}
-POLICIES = {"randaugment": augment.randaugment}
-BASES: dict[str, Callable[[int], tuple]] = {
-    "none": lambda pad: (),
-    "flip": lambda pad: (augment.flip,),
-    "crop": lambda pad: (augment.pad_crop(pad),),
-    "crop_flip": lambda pad: (augment.pad_crop(pad), augment.flip),
-}
-SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
-    "constant": lambda value, s: value,
-    "linear": lambda value, s: schedule.linear(value, s.stop),
-    "cosine": lambda value, s: schedule.cosine(value, s.stop, s.warmup_epochs),
-    "piecewise": lambda value, s: schedule.piecewise(value, _points(s, "factors"), s.warmup_epochs),
-    "table": lambda value, s: schedule.table(_points(s, "points")),
-}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
-    "digits": ((0.3050,) * 3, (0.3755,) * 3),
-    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
-    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
-}
 REPEATED = {  # what a ladder may vary, and where it stands in a phase
     "sparsity": lambda phase: [phase.transform.mask],
-    "magnitude": lambda phase: [view.policy for view in phase.views.values()],
+    "magnitude": lambda phase: [
+        view.policy for view in phase.views.values() if "magnitude" in view.get("policy", ())],
 }
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What a network must know of its data."""
-
-    name: str
-    classes: int
-    image_shape: tuple[int, int, int]
 
 
 def build(config: ConfigDict) -> Recipe:
@@ -161,24 +120,25 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
                 ) -> Phase:
     teacher = parse_source(f"{name}.teacher", block.teacher, block.teacher_weights, before)
     init = parse_source(f"{name}.init", block.init, block.init_weights, before)
-    nets = {"student": build_net(block.model, pictures)}
+    nets = {"student": parts.build_net(block.model, pictures)}
     if teacher:
         trained = teacher.origin or before[teacher.phase]
         nets["teacher"] = trained.objective.nets[teacher.learner]
-    transform, edits = build_transform(name, block.transform)
-    knobs, pipelines, domains = build_views(name, block)
+    transform, edits = parts.build_transform(name, block.transform)
+    shown = parts.build_views(name, block, pictures)
+    knobs = parts.build_knobs(name, block, shown.policies)
     objective = method.Objective(
-        nets=nets, learners=("student",), views=augment.make(pipelines, domains),
-        terms={term: build_term(f"{name}.terms.{term}", fields, tuple(block.views))
+        nets=nets, learners=("student",), views=shown.views(),
+        terms={term: parts.build_term(f"{name}.terms.{term}", fields, tuple(block.views))
                for term, fields in block.terms.items()},
-        pick=PICKS[check.one_of(f"{name}.pick", block.pick, PICKS)](),
+        pick=parts.named(f"{name}.pick", block.pick, parts.PICKS)(),
         transform=transform, trains=tuple(block.trains),
     )
     return Phase(
         name=name, objective=objective, knobs=knobs, epochs=block.epochs,
-        batch_size=block.batch_size, optimizer=build_optimizer(name, block.optimizer),
+        batch_size=block.batch_size, optimizer=parts.build_optimizer(name, block.optimizer),
         init={"student": init} if init else {}, frozen={"teacher": teacher} if teacher else {},
-        edits=edits, combine=COMBINES[check.one_of(f"{name}.combine", block.combine, COMBINES)],
+        edits=edits, combine=parts.named(f"{name}.combine", block.combine, parts.COMBINES),
         ema=block.ema or None, evaluate_epochs=block.eval.every_epochs,
         evaluate_batch=block.eval.batch_size,
         structure=structure(block, knobs, pictures, teacher, before),
@@ -195,7 +155,8 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Sour
     for field in ("init", "init_weights", "teacher", "teacher_weights", "epochs", "repeat", "eval"):
         fields.pop(field)
     for view in fields["views"].values():
-        view.pop("policy")  # its numbers are knobs; the rest is in their tree
+        for knob in ("policy", "alpha", "probability"):
+            view.pop(knob, None)  # their numbers are knobs; the rest is in the tree of knobs
     for term in fields["terms"].values():
         term.pop("weight"), term.pop("weight_schedule")
     for rate in ("learning_rate", "learning_rate_schedule"):
@@ -205,114 +166,6 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Sour
     taught = (teacher.origin or before[teacher.phase]).structure if teacher else None
     numbers = jax.tree.structure(knobs, is_leaf=callable)
     return json.dumps([fields, str(numbers), str(pictures), taught], sort_keys=True)
-
-
-# --- parts ---------------------------------------------------------------------------------------
-
-
-def build_net(block: ConfigDict, pictures: Pictures) -> Net:
-    options = block.to_dict()
-    name, bn_images = options.pop("name"), options.pop("bn_images")
-    dtype = DTYPES[check.one_of("model.dtype", options.pop("dtype"), DTYPES)]
-    mean, std = STATISTICS[check.one_of("statistics of data set", pictures.name, STATISTICS)]
-    return models.build(name, pictures.classes, pictures.image_shape, mean=mean, std=std,
-                        bn_images=bn_images or None, dtype=dtype, **options)
-
-
-def build_views(name: str, block: ConfigDict) -> tuple[Knobs, dict, dict]:
-    """(knobs, {view: pipeline}, {view: domain}) of a phase."""
-    pipelines, policies, domains = {}, {}, {}
-    for view, fields in block.views.items():
-        where = f"{name}.views.{view}"
-        layers = BASES[check.one_of(f"{where}.base", fields.base, BASES)](fields.pad)
-        kind = check.one_of(f"{where}.policy.kind", fields.policy.kind, (*POLICIES, defaults.NONE))
-        if kind != defaults.NONE:
-            policies[view] = build_policy(f"{where}.policy", fields.policy, block.epochs)
-            layers = (*layers, augment.apply_policy)
-        pipelines[view], domains[view] = augment.pipeline(*layers), fields.domain
-    weights = {term: scheduled(f"{name}.terms.{term}", fields, "weight")
-               for term, fields in block.terms.items()}
-    rate = scheduled(f"{name}.optimizer", block.optimizer, "learning_rate")
-    return Knobs(policies, weights, rate), pipelines, domains
-
-
-def build_policy(where: str, block: ConfigDict, epochs: float) -> Any:
-    """A policy whose scheduled numbers are schedules until the host evaluates them.
-
-    It is also built with the lowest and the highest value that each schedule reaches, so that a
-    number outside its range is refused here and not in the middle of a phase.
-    """
-    options = block.to_dict()
-    builder = POLICIES[options.pop("kind")]
-    moving = [field.removesuffix("_schedule") for field in options if field.endswith("_schedule")]
-    for scalar in moving:
-        options[scalar] = scheduled(where, block, scalar)
-        del options[f"{scalar}_schedule"]
-    progress = np.linspace(0, 1, 1001)
-    clock = Clock(np.arange(1001), progress * epochs, progress)
-    for scalar in moving:
-        if callable(options[scalar]):
-            reached = options[scalar](clock)
-            for extreme in (reached.min(), reached.max()):
-                call(where, builder, {**options, scalar: float(extreme)})
-    return call(where, builder, options)
-
-
-def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:
-    options = block.to_dict()
-    kind, seen = options.pop("kind"), tuple(options.pop("views"))
-    options.pop("weight"), options.pop("weight_schedule", None)
-    term = call(where, TERMS[check.one_of(f"{where}.kind", kind, TERMS)], options)
-    for view in seen:
-        check.one_of(f"{where}.views", view, views)
-    return on_views(term, seen) if seen else term
-
-
-def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:
-    """The chain of weight edits of a phase, and what is done to the start: pruning to a target."""
-    for part in block:
-        check.one_of(f"{name}.transform", part, ("mask",))
-    if "mask" not in block:
-        return chain(), ()
-    target, scope = block.mask.sparsity, block.mask.get("scope", "global")
-    check.require(0 <= target < 1, f"{name}.transform.mask.sparsity", "a share in [0, 1)", target,
-                  "0.6 prunes 60 % of the weights")
-    check.one_of(f"{name}.transform.mask.scope", scope, ("global", "per_layer"))
-
-    def prune(start: Start) -> Start:
-        masks = compress.prune_l1(start.params, start.transform["mask"], target, scope)
-        return replace(start, transform={**start.transform, "mask": masks})
-
-    return chain(mask=compress.mask()), (prune,)
-
-
-def build_optimizer(name: str, block: ConfigDict) -> Any:
-    builder = train.OPTIMIZERS[check.one_of(f"{name}.optimizer.kind", block.kind, train.OPTIMIZERS)]
-    own = inspect.signature(builder).parameters
-    options = {key: value for key, value in block.to_dict().items() if key in own}
-    return builder(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-
-
-def scheduled(where: str, block: ConfigDict, scalar: str) -> Any:
-    """A number, or the schedule that starts from it."""
-    moves = block.get(f"{scalar}_schedule", defaults.schedule())
-    kind = check.one_of(f"{where}.{scalar}_schedule.kind", moves.kind, SCHEDULES)
-    return SCHEDULES[kind](float(block[scalar]), moves)
-
-
-def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:
-    """Calls a builder with a block's fields; a field it does not know is named."""
-    for field in options:
-        check.one_of(f"field of {where}", field, inspect.signature(function).parameters)
-    return function(**options)
-
-
-def _points(block: ConfigDict, name: str) -> dict[float, float]:
-    """{epoch: number} from two fields of a schedule."""
-    epochs, numbers = tuple(block["epochs"]), tuple(block[name])
-    check.require(len(epochs) == len(numbers), f"schedule {block.kind!r}",
-                  f"as many {name} as epochs", f"{epochs} and {numbers}", "give pairs")
-    return dict(zip(epochs, numbers))
 
 
 # --- sources -------------------------------------------------------------------------------------

@@ -10,7 +10,12 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def marks(block):
+    return [pytest.mark.parity] if "import torch" in block else []
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(i, marks=marks(block)) for i, block in enumerate(BLOCKS)])
 def test_python_block_runs(number, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(compile(BLOCKS[number], f"README block {number}", "exec"), {"__name__": "readme"})  # noqa: S102
@@ -22,6 +27,12 @@ def test_the_python_way_fits_fifteen_lines():
     lines = [line for line in block.splitlines() if line.strip()]
     code = [line for line in lines if not line.startswith(("import", "from"))]
     assert len(code) <= 15
+
+
+def test_the_engine_alone_fits_ten_lines():
+    for block in BLOCKS:
+        if "augment.augment" in block:
+            assert len([line for line in block.splitlines() if line.strip()]) <= 10
 
 
 def test_commands_and_paths_exist():

@@ -2,10 +2,11 @@
 
 import json
 
+import jax
 from ml_collections import ConfigDict
 import pytest
 
-from augjax import check, defaults, recipe, train
+from augjax import augment, check, defaults, recipe, train
 from configs import quickstart
 
 PICTURES = recipe.Pictures("digits", 10, (16, 16, 3))
@@ -153,11 +154,62 @@ def test_a_source_that_is_none_is_refused(text, part):
 
 def test_building_touches_no_device(monkeypatch):
     """Wrong fields must fail before anything runs, so building must not run anything."""
-    import jax
-
     def refuse(*args, **kwargs):
         raise AssertionError("a device was touched")
 
     monkeypatch.setattr(jax, "devices", refuse)
     monkeypatch.setattr(jax, "device_put", refuse)
     assert isinstance(recipe.build(quickstart.get_config()), train.Recipe)
+
+
+SCHEDULE = {
+    "version": 1, "map": "autoaugment", "ops": list(augment.maps.PBA_OPS), "epochs": 4,
+    "segments": [{"epochs": 4, "probabilities": [0.5] * 30, "levels": [3] * 30}],
+}
+
+
+def shown(**views):
+    """One phase whose rows come from the given views."""
+    return defaults.config(
+        phases={"student": defaults.phase(model=defaults.model("resnet8_tiny"), views=views,
+                                          batch_size=16)},
+        data={"name": "digits", "limit": 64})
+
+
+@pytest.mark.parametrize("policy", [
+    defaults.randaugment(9.0, probability=0.5, noise=0.5, map="timm_inc", fill="mean"),
+    defaults.randaugment(9.0, interpolation="bilinear"),
+    defaults.policy("ranged_randaugment", lowest=0.0, highest=30.0),
+    defaults.policy("trivial_augment"),
+    defaults.policy("autoaugment", name="cifar10", fill=(125, 123, 114)),
+    defaults.policy("outliers", magnitude=3.0, fill="mean"),
+    defaults.policy("pba", probabilities=(0.5,) * 30, levels=(3.0,) * 30, fill="mean"),
+], ids=lambda p: p.kind)
+def test_every_policy_is_a_config(policy):
+    phase = phases_of(shown(train=defaults.view("crop", policy)))["student"]
+    assert hasattr(phase.knobs.policies["train"], "draw")
+
+
+def test_a_schedule_is_replayed_over_another_number_of_epochs(tmp_path):
+    path = tmp_path / "schedule.json"
+    path.write_text(json.dumps(SCHEDULE))
+    view = defaults.view("crop", defaults.policy("replay", schedule=str(path), fill="mean"))
+    assert phases_of(shown(train=view))["student"].knobs.policies["train"].levels is not None
+    missing = defaults.view("crop", defaults.policy("replay", schedule="nowhere.json"))
+    assert "schedule.json" in refusal(shown(train=missing))
+
+
+def test_weak_and_mixed_views_train(tmp_path):
+    """kd_thrives_on_da's rows in small: a weak view that is shown, two CutMix views of it."""
+    config = shown(weak=defaults.view("crop"), mixed=defaults.mixed("weak", "cutmix", rows=2))
+    built = recipe.build(config)
+    summary = train.run(built, tmp_path, devices=jax.devices()[:1])
+    assert summary["phases"]["student"]["steps"] == 4
+    assert "'weak'" in refusal(shown(weak=defaults.view(), mixed=defaults.mixed("waek")))
+
+
+def test_mixing_numbers_are_knobs():
+    structures = [phases_of(shown(weak=defaults.view("crop"),
+                                  mixed=defaults.mixed("weak", alpha=alpha)))["student"].structure
+                  for alpha in (1.0, 0.5)]
+    assert structures[0] == structures[1]

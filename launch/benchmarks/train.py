@@ -156,7 +156,7 @@ def save_stall(name: str) -> dict[str, Any]:
 
 
 ROWS = {
-    "loop, ResNet-20, batch 256": loop_over_step(cifar_recipe, 4, at_least=0.97),
+    "loop, ResNet-20, batch 256": loop_over_step(cifar_recipe, 2, at_least=0.97),
     "loop, quick start's smallest network": loop_over_step(quick_recipe, 20, at_least=0.9),
     "augmentation's share, ResNet-20, batch 256": augmentation_share,
     "first row, cold compile cache, quick start": first_step(warm=False),

@@ -1,0 +1,219 @@
+"""The parts by name: from a block of a config to the function that builds what it says.
+
+Every table is a plain dict. Who adds an op, a loss, a model or an optimiser adds its row; a Python
+user needs none of this.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from augjax import augment, check, compress, defaults, losses, method, models, schedule, train
+from augjax.defaults import NONE
+from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Start, Term, Transform
+
+
+def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str = "nearest") -> Any:
+    """`augment.replay` of a schedule.json, stretched to the epochs of the phase."""
+    path = Path(schedule)
+    check.require(path.is_file(), "policy.schedule", "a schedule.json that a search wrote",
+                  schedule or "none", "name the file")
+    return augment.replay(augment.parse_schedule(path.read_text()), epochs, fill=fill,
+                          interpolation=interpolation)
+
+
+TERMS: dict[str, Callable[..., Term]] = {
+    "cross_entropy": losses.cross_entropy,
+    "hinton": losses.hinton,
+}
+COMBINES = {"weighted_sum": method.weighted_sum}
+PICKS = {"keep_all": method.keep_all}
+POLICIES: dict[str, Callable[..., Any]] = {
+    "randaugment": augment.randaugment,
+    "ranged_randaugment": augment.ranged_randaugment,
+    "trivial_augment": augment.trivial_augment,
+    "autoaugment": augment.autoaugment,
+    "outliers": augment.outliers,
+    "pba": augment.pba,
+    "replay": replay_file,
+}
+MIXES = {"mixup": augment.mixup, "cutmix": augment.cutmix}
+PAIRS = {"whole_batch": augment.whole_batch, "per_device": augment.per_device}
+SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
+    "constant": lambda value, s: value,
+    "linear": lambda value, s: schedule.linear(value, s.stop),
+    "cosine": lambda value, s: schedule.cosine(value, s.stop, s.warmup_epochs),
+    "piecewise": lambda value, s: schedule.piecewise(value, _points(s, "factors"), s.warmup_epochs),
+    "table": lambda value, s: schedule.table(_points(s, "points")),
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
+    "digits": ((0.3050,) * 3, (0.3755,) * 3),
+    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
+    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
+}
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a network must know of its data."""
+
+    name: str
+    classes: int
+    image_shape: tuple[int, int, int]
+
+
+def build_net(block: ConfigDict, pictures: Pictures) -> Net:
+    options = block.to_dict()
+    name, bn_images = options.pop("name"), options.pop("bn_images")
+    dtype = DTYPES[check.one_of("model.dtype", options.pop("dtype"), DTYPES)]
+    mean, std = statistics_of(pictures)
+    return models.build(name, pictures.classes, pictures.image_shape, mean=mean, std=std,
+                        bn_images=bn_images or None, dtype=dtype, **options)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a phase's views are made of, and the knobs that they take."""
+
+    sources: Mapping[str, Any]  # {view: pipeline or Mixed}
+    policies: Mapping[str, Any]
+    domains: Mapping[str, int]
+    rows: Mapping[str, int]
+
+    def views(self) -> Any:
+        return augment.make(self.sources, self.domains, self.rows)
+
+
+def build_views(name: str, block: ConfigDict, pictures: Pictures) -> Shown:
+    """The views of a phase: pipelines around a policy, and mixtures of other views."""
+    sources, policies = {}, {}
+    for view, fields in block.views.items():
+        where = f"{name}.views.{view}"
+        kind = check.one_of(f"{where}.kind", fields.kind, ("augmented", *MIXES))
+        if kind != "augmented":
+            pairs = PAIRS[check.one_of(f"{where}.pairs", fields.pairs, PAIRS)]
+            sources[view] = augment.Mixed(fields.of, MIXES[kind], pairs)
+            policies[view] = augment.beta_mixing(fields.alpha, fields.probability)
+            continue
+        layers = ()
+        policy = fields.policy.kind
+        if check.one_of(f"{where}.policy.kind", policy, (*POLICIES, NONE)) != NONE:
+            policies[view] = build_policy(f"{where}.policy", fields.policy, block.epochs, pictures)
+            layers = (augment.apply_policy,)
+        base = augment.BASES[check.one_of(f"{where}.base", fields.base, augment.BASES)]
+        sources[view] = augment.pipeline(*base(fields.pad, mean_fill(pictures), layers))
+    return Shown(sources, policies, {view: fields.domain for view, fields in block.views.items()},
+                 {view: fields.rows for view, fields in block.views.items()})
+
+
+def build_knobs(name: str, block: ConfigDict, policies: Mapping[str, Any]) -> Knobs:
+    """All that may be turned without compiling anything, schedules included."""
+    weights = {term: scheduled(f"{name}.terms.{term}", fields, "weight")
+               for term, fields in block.terms.items()}
+    rate = scheduled(f"{name}.optimizer", block.optimizer, "learning_rate")
+    return Knobs(policies, weights, rate)
+
+
+def build_policy(where: str, block: ConfigDict, epochs: float, pictures: Pictures) -> Any:
+    """A policy whose scheduled numbers are schedules until the host evaluates them.
+
+    It is also built with the lowest and the highest value that each schedule reaches, so that a
+    number outside its range is refused here and not in the middle of a phase.
+    """
+    options = block.to_dict()
+    builder = POLICIES[options.pop("kind")]
+    if options.get("fill") == "mean":
+        options["fill"] = mean_fill(pictures)
+    if "epochs" in inspect.signature(builder).parameters:
+        options["epochs"] = math.ceil(epochs)
+    moving = [field.removesuffix("_schedule") for field in options if field.endswith("_schedule")]
+    for scalar in moving:
+        options[scalar] = scheduled(where, block, scalar)
+        del options[f"{scalar}_schedule"]
+    progress = np.linspace(0, 1, 1001)
+    clock = Clock(np.arange(1001), progress * epochs, progress)
+    for scalar in moving:
+        if callable(options[scalar]):
+            reached = options[scalar](clock)
+            for extreme in (reached.min(), reached.max()):
+                call(where, builder, {**options, scalar: float(extreme)})
+    return call(where, builder, options)
+
+
+def mean_fill(pictures: Pictures) -> tuple[int, ...]:
+    """The data set's mean as a pixel."""
+    return augment.mean_fill(statistics_of(pictures)[0])
+
+
+def statistics_of(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return STATISTICS[check.one_of("statistics of data set", pictures.name, STATISTICS)]
+
+
+def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:
+    options = block.to_dict()
+    kind, seen = options.pop("kind"), tuple(options.pop("views"))
+    options.pop("weight"), options.pop("weight_schedule", None)
+    term = call(where, TERMS[check.one_of(f"{where}.kind", kind, TERMS)], options)
+    for view in seen:
+        check.one_of(f"{where}.views", view, views)
+    return on_views(term, seen) if seen else term
+
+
+def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:
+    """The chain of weight edits of a phase, and what is done to the start: pruning to a target."""
+    for part in block:
+        check.one_of(f"{name}.transform", part, ("mask",))
+    if "mask" not in block:
+        return chain(), ()
+    target, scope = block.mask.sparsity, block.mask.get("scope", "global")
+    check.require(0 <= target < 1, f"{name}.transform.mask.sparsity", "a share in [0, 1)", target,
+                  "0.6 prunes 60 % of the weights")
+    check.one_of(f"{name}.transform.mask.scope", scope, ("global", "per_layer"))
+
+    def prune(start: Start) -> Start:
+        masks = compress.prune_l1(start.params, start.transform["mask"], target, scope)
+        return replace(start, transform={**start.transform, "mask": masks})
+
+    return chain(mask=compress.mask()), (prune,)
+
+
+def build_optimizer(name: str, block: ConfigDict) -> Any:
+    builder = train.OPTIMIZERS[check.one_of(f"{name}.optimizer.kind", block.kind, train.OPTIMIZERS)]
+    own = inspect.signature(builder).parameters
+    options = {key: value for key, value in block.to_dict().items() if key in own}
+    return builder(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+
+
+def scheduled(where: str, block: ConfigDict, scalar: str) -> Any:
+    """A number, or the schedule that starts from it."""
+    moves = block.get(f"{scalar}_schedule", defaults.schedule())
+    kind = check.one_of(f"{where}.{scalar}_schedule.kind", moves.kind, SCHEDULES)
+    return SCHEDULES[kind](float(block[scalar]), moves)
+
+
+def named(where: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The row of a table; an unknown name is answered with the nearest ones."""
+    return table[check.one_of(where, name, table)]
+
+
+def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:
+    """Calls a builder with a block's fields; a field it does not know is named."""
+    for field in options:
+        check.one_of(f"field of {where}", field, inspect.signature(function).parameters)
+    return function(**options)
+
+
+def _points(block: ConfigDict, name: str) -> dict[float, float]:
+    """{epoch: number} from two fields of a schedule."""
+    epochs, numbers = tuple(block["epochs"]), tuple(block[name])
+    check.require(len(epochs) == len(numbers), f"schedule {block.kind!r}",
+                  f"as many {name} as epochs", f"{epochs} and {numbers}", "give pairs")
+    return dict(zip(epochs, numbers))
