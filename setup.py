@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-PEERS = [  # for parity tests and benchmarks; ecosystem: torchvision and timm go in without their needs
+PEERS = [  # for parity tests and benchmarks; torchvision and timm go in without their needs
     "torch==2.13.0", "safetensors", "huggingface_hub", "pyyaml",
 ]
 
@@ -17,5 +17,8 @@ setup(
         "tensorflow-datasets>=4.9.10", "array_record", "grain>=0.2.18",
         "scikit-learn", "tensorboardX", "tqdm",
     ],
-    extras_require={"cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9"], "peers": PEERS},
+    extras_require={
+        "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9"], "peers": PEERS,
+        "bench": [*PEERS, "kornia"], "tpu-compiler": ["libtpu"],
+    },
 )

@@ -54,6 +54,12 @@ def row(name: str, values: list[float], unit: str, at_least: float | None = None
             "n": len(values), "unit": unit, "target": target, "verdict": verdict, "note": note}
 
 
+def unmeasured(name: str, why: str) -> dict[str, Any]:
+    """A row that could not be measured here, and why."""
+    return {"row": name, "median": float("nan"), "low": float("nan"), "high": float("nan"),
+            "n": 0, "unit": "", "target": "", "verdict": "not measured", "note": why}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a Markdown table."""
     lines = ["| row | median [95 %] | n | unit | target | verdict | note |",
