@@ -16,7 +16,7 @@ from augjax.train import folder
 from launch import common
 from launch.benchmarks import measure
 
-SUITES = ("augment", "train")
+SUITES = ("augment", "tpu", "train")
 JSON = flags.DEFINE_string("json", None, "Where the rows are written; rows in it are not repeated.")
 DEADLINE = flags.DEFINE_float("deadline_s", float("inf"), "Start no row after this many seconds.")
 

@@ -4,6 +4,7 @@ Every function takes any leading shape, so that one image [H, W, C] and a batch 
 the rule. Values are 0..255 throughout; `uint8` goes in and out where an image is meant.
 """
 
+from collections.abc import Callable, Sequence
 import functools
 import math
 from typing import NamedTuple
@@ -13,13 +14,19 @@ from jax import lax
 import jax.numpy as jnp
 import numpy as np
 
+Pick = Callable[[jax.Array, jax.Array], jax.Array]
 SIGN = np.int32(-(2**31))
 GREY_WEIGHTS = (19595, 38470, 7471)  # ITU-R 601 luma in 16.16
 
 
 def grey(image: jax.Array) -> jax.Array:
     """[..., C] uint8 -> [...] int32, Pillow's "L" of an RGB image; one channel is grey already."""
-    channels = [image[..., c].astype(jnp.int32) for c in range(image.shape[-1])]
+    channels = image.astype(jnp.int32)  # then sliced: on a CPU three times faster than before
+    return luma([channels[..., c] for c in range(image.shape[-1])])
+
+
+def luma(channels: Sequence[jax.Array]) -> jax.Array:
+    """One or three channels, int32 -> their grey, int32."""
     if len(channels) == 1:
         return channels[0]
     weighted = sum(w * channel for w, channel in zip(GREY_WEIGHTS, channels, strict=True))
@@ -27,12 +34,17 @@ def grey(image: jax.Array) -> jax.Array:
 
 
 def mean_grey(image: jax.Array) -> jax.Array:
-    """[..., H, W, C] uint8 -> [...] int32, floor(mean + 1/2): the pivot of contrast.
+    """[..., H, W, C] uint8 -> [...] int32, the pivot of contrast."""
+    return rounded_mean(grey(image))
+
+
+def rounded_mean(plane: jax.Array) -> jax.Array:
+    """[..., H, W] int32 -> [...] int32, floor(mean + 1/2).
 
     Written as floor(sum / n) and its remainder, since 2 * sum overflows above 4.2 million pixels.
     """
-    pixels = image.shape[-3] * image.shape[-2]
-    total = grey(image).sum((-2, -1), dtype=jnp.int32)
+    pixels = plane.shape[-2] * plane.shape[-1]
+    total = plane.sum((-2, -1), dtype=jnp.int32)
     whole = total // pixels
     return whole + (2 * (total - whole * pixels) >= pixels)
 
@@ -101,15 +113,23 @@ class Stretch(NamedTuple):
     lower: tuple[jax.Array, ...]  # 3 of uint32: bit j - 1 says that Pillow's j-th integer is 1 less
 
 
-def stretch_of(low: jax.Array, high: jax.Array) -> Stretch:
-    """[...] int32 twice -> Stretch of [...]; the identity where high <= low."""
+def gathered(table: jax.Array, index: jax.Array) -> jax.Array:
+    """table[index]."""
+    return table[index]
+
+
+def stretch_of(low: jax.Array, high: jax.Array, pick: Pick = gathered) -> Stretch:
+    """[...] int32 twice -> Stretch of [...]; the identity where high <= low.
+
+    `pick` is how the backend finds single numbers in a table.
+    """
     bits, offset_of, common_of = (jnp.asarray(part) for part in _autocontrast_bits())
     span = jnp.where(high > low, high - low, 255)
     low = jnp.where(high > low, low, 0)
-    common = common_of[span]
-    first = offset_of[span] + low * common
+    common = pick(common_of, span)
+    first = pick(offset_of, span) + low * common
     shift = (first & 31).astype(jnp.uint32)
-    words = [bits[(first >> 5) + k] for k in range(4)]
+    words = [pick(bits, (first >> 5) + k) for k in range(4)]
     lower = []
     for k in range(3):  # bits `first` to `first + common` of the table, 85 at most
         kept = jnp.clip(common - 32 * k, 0, 32).astype(jnp.uint32)
@@ -144,9 +164,9 @@ def stretch(value: jax.Array, by: Stretch) -> jax.Array:
     return quotient - jnp.where(exact, lower, 0)
 
 
-def autocontrast_table(low: jax.Array, high: jax.Array) -> jax.Array:
+def autocontrast_table(low: jax.Array, high: jax.Array, pick: Pick = gathered) -> jax.Array:
     """Look-up table of autocontrast for channels of values low..high: [...] -> [..., 256] int32."""
-    by = jax.tree.map(lambda number: number[..., None], stretch_of(low, high))
+    by = jax.tree.map(lambda number: number[..., None], stretch_of(low, high, pick))
     return stretch(jnp.arange(256, dtype=jnp.int32), by)
 
 
@@ -182,21 +202,7 @@ def equalized(value: jax.Array, darker: jax.Array, below: jax.Array) -> jax.Arra
     return jnp.where(step > 0, jnp.minimum(guess, 255), value)
 
 
-def equalize_table(histogram: jax.Array) -> jax.Array:
-    """Look-up table of equalize: counts [..., 256] int32 -> [..., 256] int32."""
-    darker = _exclusive_sum(histogram)
-    below = jnp.where(histogram > 0, darker, 0).max(-1, keepdims=True)
+def equalize_table(darker: jax.Array, pixels: int) -> jax.Array:
+    """Look-up table of equalize: [..., 256] int32, how many of a channel's pixels lie below."""
+    below = jnp.where(darker < pixels, darker, 0).max(-1, keepdims=True)
     return equalized(jnp.arange(256, dtype=jnp.int32), darker, below)
-
-
-def _exclusive_sum(counts: jax.Array) -> jax.Array:
-    """Exclusive prefix sum over 256 values, as two triangular products of 16 x 16 blocks.
-
-    Whole numbers below 2^24 are exact in float32 at the highest precision.
-    """
-    triangle = jnp.asarray(np.triu(np.ones((16, 16), np.float32), 1))  # [j, i] = 1 where j < i
-    blocks = counts.reshape(*counts.shape[:-1], 16, 16).astype(jnp.float32)
-    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    within = product(blocks, triangle)
-    before = product(blocks.sum(-1)[..., None, :], triangle)[..., 0, :]
-    return (within + before[..., None]).reshape(counts.shape).astype(jnp.int32)

@@ -28,9 +28,11 @@ POINTS = ("invert", "posterize", "solarize", "solarize_add", "cutout")  # cheap:
 class Forms(NamedTuple):
     """How a backend does what cannot be said value by value."""
 
+    grey: Callable[[jax.Array], jax.Array]  # images -> [B, H, W] int32, `exact.grey`
     smooth: Callable[[jax.Array], jax.Array]  # images -> images, `exact.smooth`
     extremes: Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # `exact.darkest_and_brightest`
-    histogram: Callable[[jax.Array], jax.Array]  # [B, H, W, C] uint8 -> [B, C, 256] int32
+    pick: exact.Pick  # single numbers out of a table
+    darker: Callable[[jax.Array], jax.Array]  # images -> [B, C, 256] int32: pixels below a value
     look_up: Callable[[jax.Array, jax.Array], jax.Array]  # images, tables [B, C, 256] -> images
     nearest: Callable[[jax.Array, jax.Array], jax.Array]  # images, rows [B, ROW] -> images
     bilinear: Callable[[jax.Array, jax.Array], jax.Array]
@@ -69,10 +71,11 @@ def select_layer(
 
 def _blended(images, row, present, chosen, forms):
     """All blends: they differ in what they start from."""
+    grey = forms.grey(images)
     starts = {
         "brightness": lambda: jnp.zeros_like(images),
-        "color": lambda: exact.grey(images)[..., None].astype(jnp.uint8),
-        "contrast": lambda: exact.mean_grey(images)[:, None, None, None].astype(jnp.uint8),
+        "color": lambda: grey[..., None].astype(jnp.uint8),
+        "contrast": lambda: exact.rounded_mean(grey)[:, None, None, None].astype(jnp.uint8),
         "sharpness": lambda: forms.smooth(images),
     }
     start = jnp.zeros_like(images)
@@ -85,9 +88,9 @@ def _tables(images, present, chosen, forms):
     """[B, C, 256] uint8: autocontrast's where the image asks for it, or equalize's."""
     table = jnp.arange(256, dtype=jnp.int32)
     if "autocontrast" in present:
-        table = exact.autocontrast_table(*forms.extremes(images))
+        table = exact.autocontrast_table(*forms.extremes(images), forms.pick)
     if "equalize" in present:
-        flat = exact.equalize_table(forms.histogram(images))
+        flat = exact.equalize_table(forms.darker(images), images.shape[1] * images.shape[2])
         table = jnp.where(chosen("equalize")[..., 0], flat, table)
     return table.astype(jnp.uint8)
 
@@ -95,10 +98,10 @@ def _tables(images, present, chosen, forms):
 # --- forms for GPUs ------------------------------------------------------------------------------
 
 
-def compared_histogram(images: jax.Array) -> jax.Array:
-    """[B, H, W, C] uint8 -> [B, C, 256] int32, as compared and summed: no atomics, no conflicts."""
-    values = images.transpose(0, 3, 1, 2).reshape(images.shape[0], images.shape[-1], -1, 1)
-    return (values == jnp.arange(256, dtype=jnp.uint8)).sum(2, dtype=jnp.int32)
+def darker_by_comparing(images: jax.Array) -> jax.Array:
+    """[B, H, W, C] uint8 -> [B, C, 256] int32, compared and summed: no atomics, no conflicts."""
+    below = images[..., None] < jnp.arange(256, dtype=jnp.uint8)
+    return below.sum((1, 2), dtype=jnp.int32)
 
 
 def gathered_look_up(images: jax.Array, tables: jax.Array) -> jax.Array:
@@ -144,6 +147,6 @@ def _pixels(images, y, x):
 
 
 GATHERS = Forms(
-    exact.smooth, exact.darkest_and_brightest, compared_histogram, gathered_look_up,
-    gathered_nearest, gathered_bilinear,
+    exact.grey, exact.smooth, exact.darkest_and_brightest, exact.gathered, darker_by_comparing,
+    gathered_look_up, gathered_nearest, gathered_bilinear,
 )

@@ -1,48 +1,50 @@
 """The forms of `select` for TPUs, where fetching a pixel by its index costs more than arithmetic.
 
-Everything is a product with a one-hot matrix, made on the fly by comparing indices: 0..255 is exact
-in bfloat16, every sum has one term, so the bits are those of a gather.
+Everything is a one-hot matrix, made on the fly by comparing indices, that is reduced or multiplied
+at once: 0..255 is exact in bfloat16 and every sum has one term, so the bits are those of a gather.
 
-* Look-up and histogram: the one-hot matrix over 256 values, compared and reduced in one pass.
-* Geometry, which covers shears and translations as well as turns: two passes of products, as in
-  Catmull and Smith's two-pass transforms, but exact for nearest sampling. Pixel (x, y) of the
-  result comes from row r(x, y) and column t(x, y) of the image, both linear in x and y before they
-  are rounded down. Pass 1 moves along rows: J_k(r, x) = image(r, t(x, y)), where y is the one row
-  of parity k with r(x, y) = r. Rows of a result that share r are at most two and neighbours where
-  |dr/dy| > 1/2, so that parity tells them apart. Pass 2 moves along columns: result(x, y) =
-  J_k(r(x, y), x) with k the parity of y. Where |dr/dy| < |dr/dx| (turns by 45 to 135 degrees), x
-  and y change places. So a matrix needs max(|dr/dx|, |dr/dy|) > 1/2: every turn, shear and
-  translation has it, a zoom by more than 2 does not.
+* Look-up: the 256 values, compared with a pixel and reduced in one pass.
+* Geometry, turns as well as shears and translations: two passes of products, as in Catmull and
+  Smith's two-pass transforms, but exact for nearest sampling. Pixel (x, y) of the result comes from
+  row r(x, y) and column t(x, y) of the image, both linear before they are rounded down. Pass 1
+  moves along rows: J(r, k, x) = image(r, t(x, y)), y being the one row of parity k that comes from
+  r at x. Where |dr/dy| > 1/2, at most two y share an r and they are neighbours, so that parity
+  tells them apart. Pass 2 moves along columns: result(x, y) = J(r(x, y), y mod 2, x). Where
+  |dr/dy| < |dt/dy| (turns by 45 to 135 degrees) the image is transposed first and r and t change
+  places. So a matrix needs max(|dr/dy|, |dt/dy|) > 1/2, as every turn, shear and translation has
+  and a zoom by 2 has not.
 
-Bilinear sampling fetches four neighbours the same way and mixes them in integers.
+Bilinear sampling fetches four neighbours the same way and mixes them in integers. How much these
+forms move: `python -m launch.benchmark tpu`.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from augjax.augment import bilinear
+from augjax.augment import bilinear, exact
 from augjax.augment.rows import unpack_fill
-from augjax.augment.select import compared_histogram, Forms
+from augjax.augment.select import darker_by_comparing, Forms
 
 
-def one_hot(index: jax.Array, size: int) -> jax.Array:
-    """[...] int32 -> [..., size] bfloat16; all zeros where the index lies outside."""
-    return (index[..., None] == jnp.arange(size, dtype=index.dtype)).astype(jnp.bfloat16)
+# --- values: comparing with all 256 is one pass, while one-hot products are written out ----------
 
 
-# --- values: compared with all 256, which fuses into one pass; one-hot products do not ------------
+def grey(images: jax.Array) -> jax.Array:
+    """`exact.grey` of [B, H, W, C], channels sliced before they are widened."""
+    return exact.luma([images[..., c].astype(jnp.int32) for c in range(images.shape[-1])])
 
 
 def smooth(images: jax.Array) -> jax.Array:
     """`exact.smooth` of [B, H, W, C], by shifts of whole planes: TPUs keep channels apart."""
     _, height, width, _ = images.shape
-    wide = jnp.pad(images.astype(jnp.int32), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    wide = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     total = 4 * images.astype(jnp.int32)
     for down in range(3):
         for across in range(3):
-            total = total + wide[:, down : down + height, across : across + width]
+            total += wide[:, down : down + height, across : across + width].astype(jnp.int32)
     y, x = jnp.arange(height)[:, None, None], jnp.arange(width)[:, None]
     border = (y == 0) | (y == height - 1) | (x == 0) | (x == width - 1)
     return jnp.where(border, images, (((2 * total + 13) * 20165) >> 19).astype(jnp.uint8))
@@ -53,10 +55,17 @@ def extremes(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return images.min((1, 2)).astype(jnp.int32), images.max((1, 2)).astype(jnp.int32)
 
 
+def pick_by_comparing(table: jax.Array, index: jax.Array) -> jax.Array:
+    """table[index], [N] and [...]: a gather of single numbers is charged the whole table each."""
+    hit = index[..., None] == jnp.arange(table.shape[0], dtype=jnp.int32)
+    return jnp.where(hit, table, jnp.zeros_like(table[:1])).max(-1)
+
+
 def look_up(images: jax.Array, tables: jax.Array) -> jax.Array:
     """out[b, ..., c] = tables[b, c, images[b, ..., c]], tables [B, C, 256] uint8."""
-    hit = images[..., None] == jnp.arange(256, dtype=jnp.uint8)
-    return jnp.where(hit, tables[:, None, None], jnp.uint8(0)).max(-1)
+    planes = images.transpose(0, 3, 1, 2)[:, :, None]
+    hit = planes == jnp.arange(256, dtype=jnp.uint8)[:, None, None]
+    return jnp.where(hit, tables[..., None, None], jnp.uint8(0)).max(2).transpose(0, 2, 3, 1)
 
 
 # --- geometry ------------------------------------------------------------------------------------
@@ -76,110 +85,125 @@ class Lines(NamedTuple):
     r0: jax.Array
     bits: int
 
-    def column(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """[B, ...] int32, before it is rounded down."""
-        return self.tx * x + self.ty * y + self.t0
+    @classmethod
+    def of(cls, numbers: jax.Array, bits: int) -> "Lines":
+        """The first six of [B, >= 6] int32."""
+        return cls(*(numbers[:, k, None, None] for k in range(6)), bits)
 
-    def row(self, x: jax.Array, y: jax.Array) -> jax.Array:
-        """[B, ...] int32, before it is rounded down."""
-        return self.rx * x + self.ry * y + self.r0
+    def at(self, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+        """(t, r) of every pixel, [B, H, W] int32, before they are rounded down."""
+        y = jnp.arange(height, dtype=jnp.int32)[:, None]
+        x = jnp.arange(width, dtype=jnp.int32)
+        return self.tx * x + self.ty * y + self.t0, self.rx * x + self.ry * y + self.r0
 
     def upright(self) -> tuple["Lines", jax.Array]:
-        """(lines with |ry| >= |rx|, which images [B, 1, 1] have x and y exchanged for it)."""
-        swap = jnp.abs(self.ry) < jnp.abs(self.rx)
-        tx, ty = jnp.where(swap, self.ty, self.tx), jnp.where(swap, self.tx, self.ty)
-        rx, ry = jnp.where(swap, self.ry, self.rx), jnp.where(swap, self.rx, self.ry)
-        ry = jnp.where(ry == 0, 1, ry)  # the row of an operation that is no geometry
-        return Lines(tx, ty, self.t0, rx, ry, self.r0, self.bits), swap
+        """(lines with |ry| >= |ty|, which images [B, 1, 1] must be transposed for it)."""
+        swap = jnp.abs(self.ry) < jnp.abs(self.ty)
+        first, second = self[:3], self[3:6]
+        t = (jnp.where(swap, r, t) for t, r in zip(first, second, strict=True))
+        r = (jnp.where(swap, t, r) for t, r in zip(first, second, strict=True))
+        return Lines(*t, *r, self.bits), swap
 
-    def y_of(self, row: jax.Array, x: jax.Array, parity: int) -> jax.Array:
-        """The y of a parity nearest to where (x, y) comes from the middle of `row`, int32.
+    def column_of(self, rows: jax.Array, width: int) -> jax.Array:
+        """Which column x takes from a row, by the parity of y: [N] -> [B, N, 2, W] int32.
 
-        If any y of that parity comes from the row, it is this one: the range of such y is at most
-        sqrt(2) long about it, float32 is off by less than 2^-6, and the next is 2 away.
+        The y nearest to where the middle of the row goes, of either parity: if any y of that
+        parity comes from the row it is this one, since all that do lie within 1 of the middle
+        (sqrt(1/2) for a turn), float32 is off by less than 2^-6, and the next is 2 away.
         """
-        middle = (row << self.bits) + (1 << (self.bits - 1)) - self.r0 - self.rx * x
-        y = middle.astype(jnp.float32) / self.ry.astype(jnp.float32)
-        return 2 * jnp.round((y - parity) / 2).astype(jnp.int32) + parity
+        tx, ty, t0, rx, ry, r0 = (number[..., None] for number in self[:6])  # [B, 1, 1, 1]
+        x = jnp.arange(width, dtype=jnp.int32)
+        parity = jnp.arange(2, dtype=jnp.int32)[:, None]
+        ry = jnp.where(ry == 0, 1, ry)  # the row of an operation that is no geometry
+        middle = (rows[:, None, None] << self.bits) + (1 << (self.bits - 1)) - r0 - rx * x
+        half = (middle - parity * ry).astype(jnp.float32) * (0.5 / ry.astype(jnp.float32))
+        y = 2 * jnp.round(half).astype(jnp.int32) + parity
+        return (tx * x + ty * y + t0) >> self.bits
 
 
-def fetch(source: jax.Array, lines: Lines, first_row: int, columns: list, size: int) -> jax.Array:
-    """Two passes: [B, N, W, C] uint8 -> [B, size, size, M * C], M entries of `columns`.
+def one_hot(index: jax.Array, size: int) -> jax.Array:
+    """[...] int32 -> [..., size] bfloat16; all zeros where the index lies outside."""
+    index = jnp.clip(index, -1, size).astype(jnp.int16)  # half the bytes
+    return (index[..., None] == jnp.arange(size, dtype=jnp.int16)).astype(jnp.bfloat16)
 
-    `columns` says which column of the source each copy takes, given t; row r of the source stands
-    at r - first_row. What lies outside is 0.
+
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.bfloat16)
+
+
+def fetch(
+    planes: jax.Array, lines: Lines, shape: tuple[int, int], first_row: int,
+    neighbours: tuple[int, ...],
+) -> jax.Array:
+    """The two passes: [B, N, S, S] uint8 -> [B, len(neighbours) * N, H, W] uint8.
+
+    `planes` [B, N, rows, columns] begin with row `first_row`; a neighbour of 1 is the column after
+    the one that `lines` say, the last column standing for those beyond. 0 from outside else.
     """
-    rows, width = source.shape[1:3]
-    x = jnp.arange(size, dtype=jnp.int32)[None, None, :]
-    row = jnp.arange(first_row, first_row + rows, dtype=jnp.int32)[None, :, None]
-    pixels = source.astype(jnp.bfloat16).transpose(0, 3, 1, 2)
-    ys = [lines.y_of(row, x, parity) for parity in (0, 1)]  # each [B, N, size]
-    column = jnp.concatenate([lines.column(x, y) >> lines.bits for y in ys], -1)
-    along = jnp.concatenate([
-        jnp.einsum("bnxw,bcnw->bcnx", one_hot(pick(column), width), pixels,
-                   preferred_element_type=jnp.bfloat16)
-        for pick in columns
-    ], 1)  # [B, M * C, N, 2 * size]
-    halves = []
-    for parity in (0, 1):
-        y = jnp.arange(parity, size + size % 2, 2, dtype=jnp.int32)[None, :, None]
-        came = (lines.row(x, y) >> lines.bits) - first_row  # [B, size / 2, size]
-        halves.append(jnp.einsum(
-            "byxn,bcnx->bcyx", one_hot(came, rows),
-            along[..., parity * size : (parity + 1) * size],
-            preferred_element_type=jnp.bfloat16,
-        ))
-    both = jnp.stack(halves, 3)
-    return both.reshape(*both.shape[:2], -1, size)[:, :, :size].transpose(0, 2, 3, 1)
+    batch, _, rows, columns = planes.shape
+    height, width = shape
+    pixels = planes.astype(jnp.bfloat16)
+    column = lines.column_of(jnp.arange(first_row, first_row + rows, dtype=jnp.int32), width)
+    if len(neighbours) > 1:
+        picked = [jnp.clip(column + neighbour, 0, columns - 1) for neighbour in neighbours]
+    else:
+        picked = [column]
+    along = jnp.concatenate([  # uint8, since it is transposed in memory
+        _product("bnkxw,bcnw->bcnkx", one_hot(pick, columns), pixels).astype(jnp.uint8)
+        for pick in picked
+    ], 1)
+    along = along.reshape(batch, -1, 2 * rows, width).astype(jnp.bfloat16)
+    came = (lines.at(height, width)[1] >> lines.bits) - first_row  # [B, H, W]
+    parity = (jnp.arange(height, dtype=jnp.int32) & 1)[:, None]
+    came = jnp.where((came >= 0) & (came < rows), 2 * came + parity, -1)
+    return _product("byxm,bcmx->bcyx", one_hot(came, 2 * rows), along).astype(jnp.uint8)
 
 
-def _turned_back(moved, swap, height, width):
-    """[B, S, S, N], x and y exchanged where `swap` [B, 1, 1] -> [B, H, W, N]."""
-    moved = jnp.where(swap[..., None], moved.transpose(0, 2, 1, 3), moved)
-    return moved[:, :height, :width]
-
-
-def _lines(numbers, bits):
-    return Lines(*(numbers[..., k, None, None] for k in range(6)), bits)
+def _planes(images, swap):
+    """[B, C, S, S] uint8, S the longer side, the last line filling up; transposed where `swap`."""
+    _, height, width, _ = images.shape
+    longer = max(height, width)
+    planes = images.transpose(0, 3, 1, 2)
+    planes = jnp.pad(
+        planes, ((0, 0), (0, 0), (0, longer - height), (0, longer - width)), mode="edge")
+    return jnp.where(swap[..., None], planes.transpose(0, 1, 3, 2), planes)
 
 
 def nearest(images: jax.Array, row: jax.Array) -> jax.Array:
     """All geometry of [B, H, W, C] uint8 with rows [B, ROW], the nearest pixel each."""
     _, height, width, channels = images.shape
-    straight = _lines(row, 16)
-    upright, swap = straight.upright()
-    moved = fetch(images, upright, 0, [lambda t: t], max(height, width))
-    y = jnp.arange(height, dtype=jnp.int32)[None, :, None]
-    x = jnp.arange(width, dtype=jnp.int32)[None, None, :]
-    across, down = straight.column(x, y) >> 16, straight.row(x, y) >> 16
-    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
-    pixels = _turned_back(moved, swap, height, width).astype(jnp.uint8)
-    return jnp.where(inside[..., None], pixels, unpack_fill(row, channels)[:, None, None, :])
+    lines = Lines.of(row, 16)
+    upright, swap = lines.upright()
+    moved = fetch(_planes(images, swap), upright, (height, width), 0, (0,))
+    column, line = (number >> 16 for number in lines.at(height, width))
+    inside = (column >= 0) & (column < width) & (line >= 0) & (line < height)
+    fill = unpack_fill(row, channels)[:, None, None, :]
+    return jnp.where(inside[..., None], moved.transpose(0, 2, 3, 1), fill)
 
 
 def four_neighbours(images: jax.Array, row: jax.Array) -> jax.Array:
     """All geometry of [B, H, W, C] uint8 with rows [B, ROW], bilinear: the rules of `bilinear`."""
     _, height, width, channels = images.shape
-    a, b, c, d, e, f = (bilinear.snap(row, height, width)[..., k] for k in range(6))
-    half = bilinear.ONE // 2
-    lines = _lines(jnp.stack([2 * a, 2 * b, a + b + c - half, 2 * d, 2 * e, d + e + f - half], -1), 11)
+    one, half = bilinear.ONE, bilinear.ONE // 2
+    a, b, c, d, e, f = jnp.moveaxis(bilinear.snap(row, height, width), -1, 0)
+    lines = Lines.of(
+        jnp.stack([2 * a, 2 * b, a + b + c - half, 2 * d, 2 * e, d + e + f - half], -1), 11)
     upright, swap = lines.upright()
-    edged = jnp.concatenate([images[:, :1], images, images[:, -1:]], 1)
-    pairs = jnp.concatenate([edged[:, :-1], edged[:, 1:]], -1)  # row r and the next, r from -1 on
-    neighbours = [
-        lambda t: jnp.clip(t, 0, width - 1), lambda t: jnp.clip(t + 1, 0, width - 1)]
-    moved = fetch(pairs, upright, -1, neighbours, max(height, width))
-    moved = _turned_back(moved, swap, height, width).astype(jnp.int32)
-    top_left, bottom_left, top_right, bottom_right = jnp.split(moved, 4, -1)
-    y = jnp.arange(height, dtype=jnp.int32)[None, :, None]
-    x = jnp.arange(width, dtype=jnp.int32)[None, None, :]
-    across, down = lines.column(x, y), lines.row(x, y)
-    shares = (across & (bilinear.ONE - 1))[..., None], (down & (bilinear.ONE - 1))[..., None]
-    mixed = bilinear.blended([top_left, top_right, bottom_left, bottom_right], *shares)
-    across, down = across + half, down + half
-    inside = (across >= 0) & (across < width * bilinear.ONE)
-    inside = inside & (down >= 0) & (down < height * bilinear.ONE)
-    return jnp.where(inside[..., None], mixed, unpack_fill(row, channels)[:, None, None, :])
+    planes = _planes(images, swap)
+    edged = jnp.concatenate([planes[:, :, :1], planes, planes[:, :, -1:]], 2)
+    pairs = jnp.concatenate([edged[:, :, :-1], edged[:, :, 1:]], 1)  # row r and r + 1, from -1 on
+    near = fetch(pairs, upright, (height, width), -1, (0, 1)).astype(jnp.int32)
+    here, below, beside, across_below = jnp.split(near.transpose(0, 2, 3, 1), 4, -1)
+    swap = swap[..., None]  # of a transposed image, below is beside
+    corners = [here, jnp.where(swap, below, beside), jnp.where(swap, beside, below), across_below]
+    column, line = lines.at(height, width)
+    shares = (column & (one - 1))[..., None], (line & (one - 1))[..., None]
+    inside = (column >= -half) & (column < width * one - half)
+    inside = inside & (line >= -half) & (line < height * one - half)
+    fill = unpack_fill(row, channels)[:, None, None, :]
+    return jnp.where(inside[..., None], bilinear.blended(corners, *shares), fill)
 
 
-PRODUCTS = Forms(smooth, extremes, compared_histogram, look_up, nearest, four_neighbours)
+PRODUCTS = Forms(
+    grey, smooth, extremes, pick_by_comparing, darker_by_comparing, look_up, nearest,
+    four_neighbours,
+)

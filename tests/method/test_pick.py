@@ -176,7 +176,7 @@ def test_the_learners_own_words_about_the_pool_are_forgotten():
 
 def test_no_gradient_flows_through_the_choice():
     def total(params):
-        pick = method.top(BRIGHT, ("mixed",), 1 / 3)
+        pick = method.top(BRIGHT, ("mixed",), 1 / 3, scoring="train_keep")
         signals, stats = pick(
             {"student": NET}, {"student": params}, {"student": STATS}, pool(), KEY)
         leaves = [*jax.tree.leaves(stats), signals.rows.lam, signals.outputs["teacher"].logits]

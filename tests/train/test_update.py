@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from augjax import train
 from augjax.data import order, resident
 from augjax.train import sharding, start
 from augjax.train.update import make_update, Resident, take
@@ -36,6 +37,25 @@ def test_run_phase_and_step_each_change_the_pixels_and_not_the_order():
     assert drawn() == first
     for other in (drawn(seed=1), drawn(number=1), drawn(step=1)):
         assert other[0] != first[0] and other[1] == first[1]
+
+
+def test_the_average_follows_weights_and_statistics_and_not_the_terms():
+    """ema += (1 - min(decay, (1 + t) / (10 + t))) (new - ema), from the start on."""
+    part = phase(ema=0.2, optimizer=train.sgd(0.9))
+    made = recipe(part)
+    like = start.shapes(part, made, sharding.make_mesh(jax.devices()[:1]))
+    state = start.assembly(part, made, like.signals)(start.start(part, made, Path(), None))
+    batch = take(Resident(*resident(pictures().train)), jnp.arange(BATCH))
+    update = jax.jit(make_update(part.objective, part.optimizer, ema=part.ema))
+    average = {"nets": state.params["nets"], "stats": state.stats}
+    for step in range(4):
+        state, _ = update(state, batch, start.example(part, made)[1])
+        share = 1 - min(0.2, (1 + step) / (10 + step))
+        new = {"nets": state.params["nets"], "stats": state.stats}
+        average = jax.tree.map(lambda old, now: old + share * (now - old), average, new)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+                     state.ema, average)
+    assert set(state.ema) == {"nets", "stats"}
 
 
 def test_an_images_view_depends_on_its_place_and_not_on_its_neighbours():

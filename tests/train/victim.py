@@ -1,9 +1,9 @@
-"""A run to be killed: `python victim.py WORKDIR '{"at": "row", "phase": "student", "step": 4}'`.
+"""A run to be killed: `python victim.py WORKDIR '{"at": "train", "phase": "student", "step": 4}'`.
 
 Trains `helpers.three_phases` and, when the named moment comes, sends itself a signal (SIGKILL
-unless "signal" says another) or, with "hang", waits there so that somebody else can. Ends with
-the exit codes of `launch`. With "full", the disk is full from the save of the first step named to
-that of the second. Options "port" and "process" make it one of two processes.
+unless "signal" says another) or, with "hang", waits there so that somebody else can. Ends as
+`launch` ends. With "full", the disk is full from the save of the first step named to that of the
+second. Options "port" and "process" make it one of two processes.
 """
 
 from functools import partial
@@ -16,18 +16,19 @@ import sys
 import time
 from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[up]) for up in (1, 2)]
 
 import conftest  # noqa: E402, F401 the compile cache
 import jax  # noqa: E402
 
-WORKDIR, OPTIONS = Path(sys.argv[1]), json.loads(sys.argv[2] if len(sys.argv) > 2 else "{}")
+WORKDIR, OPTIONS = Path(sys.argv[1]), json.loads(sys.argv[2])
 jax.config.update("jax_num_cpu_devices", OPTIONS.get("devices", 1))
 if "port" in OPTIONS:
     jax.distributed.initialize(f"127.0.0.1:{OPTIONS['port']}", 2, OPTIONS["process"])
 
-from augjax import check, train  # noqa: E402
+from augjax import train  # noqa: E402
 from augjax.train import checkpoint, evaluate, loop, metrics, ready  # noqa: E402
+from launch import common  # noqa: E402
 from train.helpers import three_phases  # noqa: E402
 
 
@@ -121,22 +122,13 @@ def strike_inside() -> None:
     ready.lower_step = lambda *args: SimpleNamespace(compile=partial(compiling, lower_step(*args)))
 
 
-def main() -> int:
+def main(*_: str) -> None:
     strike_inside()
     if "full" in OPTIONS:
         fill_the_disk(*OPTIONS["full"])
-    try:
-        options = {name: OPTIONS[name] for name in ("log_every", "resident") if name in OPTIONS}
-        train.run(three_phases(**options), WORKDIR)
-    except check.AugjaxError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return error.exit_code
-    return 0
+    options = {name: OPTIONS[name] for name in ("log_every", "resident") if name in OPTIONS}
+    train.run(three_phases(**options), WORKDIR)
 
 
 if __name__ == "__main__":
-    code = main()
-    if "port" in OPTIONS and code == 0:
-        jax.distributed.shutdown()
-    sys.stdout.flush()
-    os._exit(code)
+    common.run(main, ("WORKDIR", "OPTIONS"))
