@@ -41,7 +41,8 @@ __all__ = [
     "apply", "apply_policy", "augment", "autoaugment", "beta_mixing", "cutmix", "cutout_square",
     "draw", "flip", "image_keys", "make", "maps", "matrices", "mean_fill", "mix_batch", "mixup",
     "ops", "outliers", "pad_crop", "pad_crop_pba", "parse_schedule", "pba", "per_device",
-    "per_image", "pipeline", "plain", "products", "randaugment", "random_erasing", "random_noise_erasing",
+    "per_image", "pipeline", "plain", "products", "randaugment", "random_erasing",
+    "random_noise_erasing",
     "ranged_randaugment", "replay", "resized", "select", "sub_policies", "trivial_augment",
     "whole_batch",
 ]

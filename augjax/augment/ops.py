@@ -105,7 +105,7 @@ def solarize_add(image: jax.Array, addend: jax.Array) -> jax.Array:
 
 
 def add_solarize(image: jax.Array, addend: jax.Array) -> jax.Array:
-    """Adds `addend` >= 0 to every value, up to 255, then inverts from 128 on: ildoonet's variant."""
+    """Adds `addend` >= 0 to every value, to 255 at most, then inverts from 128 on: ildoonet's."""
     brighter = jnp.clip(image.astype(jnp.int32) + jnp.clip(addend, 0, 255), 0, 255)
     return jnp.where(brighter < 128, brighter, 255 - brighter).astype(jnp.uint8)
 

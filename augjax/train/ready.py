@@ -103,7 +103,8 @@ def _compiled(shared: Run, what: tuple[str, Phase, PyTree],
               lower: Callable[[], jax.stages.Lowered]) -> Any:
     kind, phase, arguments = what
     shapes = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), arguments))
-    key = (kind, phase.structure, shared.recipe.log_every, shapes)
+    devices = tuple(device.id for device in shared.mesh.devices.flat)
+    key = (kind, devices, phase.structure, shared.recipe.log_every, shapes)
     if phase.structure is None or key not in _COMPILED:
         program = shared.stop.while_waiting(lower().compile)
         shared.note("compiled", what=kind, phase=phase.name)

@@ -73,13 +73,22 @@ def freeze(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh
 
 
 def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
-    """The learners' parameters and statistics and the transform's state, edited, on the host."""
+    """The learners' parameters and statistics and the transform's state, edited, on the host.
+
+    Masks go on where the phase has the same; elsewhere what comes is the network as it was seen,
+    so that no pruned weight comes back.
+    """
     params, stats, inherited = {}, {}, {}
     key = jax.random.fold_in(phase_key(recipe, phase), PURPOSE_INIT)
+    known = tree.flatten(_transform_shapes(phase))
     for place, (name, net) in enumerate(phase.objective.learning.items()):
         if name in phase.init:
-            trained, stats[name], state = read(phase.init[name], recipe, workdir, mesh)
-            params[name] = trained[phase.init[name].learner]
+            source = phase.init[name]
+            trained, stats[name], state = read(source, recipe, workdir, mesh)
+            if not set(tree.flatten(state)) <= set(known):
+                origin = source.origin or recipe.phase(source.phase)
+                trained, state = origin.objective.transform.apply(trained, state), {}
+            params[name] = trained[source.learner]
             inherited.update(tree.flatten(state))
         else:
             params[name], stats[name] = net.init(jax.random.fold_in(key, place))
@@ -88,6 +97,12 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
     for edit in phase.edits:
         begun = edit(begun)
     return jax.tree.map(np.asarray, begun)
+
+
+def _transform_shapes(phase: Phase) -> PyTree:
+    learning = phase.objective.learning.items()
+    params = {name: jax.eval_shape(net.init, jax.random.key(0))[0] for name, net in learning}
+    return jax.eval_shape(phase.objective.transform.init, params)
 
 
 def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start], TrainState]:

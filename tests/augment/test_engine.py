@@ -27,7 +27,7 @@ def program(size, shape, magnitude=9.0, seed=0, **options):
 def every_operation(size, layers, height, width, channels, seed=0, interpolation="nearest"):
     """A program of all of Pillow's operations, those of no map included."""
     rng, names = np.random.default_rng(seed), tuple(
-        name for name in ops.OPS if not name.startswith("pix_"))  # floats: tests/augment/test_pix.py
+        name for name in ops.OPS if not name.startswith("pix_"))  # floats: test_pix.py
     op = rng.integers(0, len(names), (size, layers))
     rows = np.zeros((*op.shape, ops.ROW), np.int32)
     for position in np.ndindex(op.shape):
