@@ -15,9 +15,9 @@ They mean something else than Pillow's of similar names:
     pix_affine       matrix on (row, column) indices        Pillow's on (x, y) of pixel centres
 
 Being floats, they may differ between lowerings by 1 where a value lies at the edge of a half: fewer
-than 1 in 1,000 values in the tests. Geometry takes dm-pix's order 0 under nearest sampling and order 1 under bilinear; the
-latter is 50 times slower than Pillow's forms on a CPU (engine.md 4). A grey image (one channel) has
-no hue or saturation and keeps its values. Source: dm_pix 0.4.5, augment.py.
+than 1 in 1,000 values in the tests. Geometry takes dm-pix's order 0 under nearest sampling and
+order 1 under bilinear; the latter is 50 times slower than Pillow's forms on a CPU (engine.md 4). A
+grey image (one channel) has no hue or saturation and keeps its values. Source: dm_pix 0.4.5.
 """
 
 import dm_pix
