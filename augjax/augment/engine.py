@@ -3,7 +3,9 @@
 `per_image` walks over the images and takes a real branch per operation: right for a CPU, where
 launching costs nothing and work costs time. `select` does every family of operations to the whole
 batch in one pass and keeps what each image asked for: right for a GPU, where branches cost
-synchronisation. The bits are equal. Design and measurements: engine.md.
+synchronisation. `products` does the same by one-hot matrices where `select` fetches pixels by
+their index: right for a TPU, where that costs most. The bits are equal; dm-pix's operations, being
+floats, agree to what `pix` states. Design and measurements: engine.md, `launch.benchmark`.
 """
 
 from dataclasses import replace

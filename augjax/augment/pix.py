@@ -1,8 +1,7 @@
 """dm-pix's operations as entries of the one table: uint8 in and out, floats between.
 
 Pixels are divided by 255, given to dm-pix, clipped to 0..1, multiplied by 255 and rounded half up
-(see HALF).
-They mean something else than Pillow's of similar names:
+(see HALF). They mean something else than Pillow's of similar names:
 
     pix_brightness   adds `delta`                           Pillow multiplies
     pix_contrast     pivots on every channel's own mean     Pillow on the rounded mean grey

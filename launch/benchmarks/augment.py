@@ -10,14 +10,26 @@ Expected before measuring (engine.md sections 3 and 7): 18 to 23 times timm at 3
 those forms are made for one branch; 1.5 to 1.9 times from a second device.
 
 What profiling changed in the CPU lowering (ms for 256x32x32 | 32x224x224 through one operation
-inside the engine, best of 11, one core): equalize 1.93 | 5.27 -> 1.47 | 5.85, its prefix sum being
-two products of 16 x 16 in 3.6 us an image, now an unrolled scan in 0.7; autocontrast 1.23 | 2.74 ->
-0.79 | 2.41, minimum and maximum by halves of a row instead of by threes (0.44 -> 0.07), its table
-without a gather per entry. Expected was half of both. The histogram (0.8 | 5.3, 1.1 ns a value) and
-the look-up (0.3 | 2.0) remain; sub-histograms, wider updates and a loop by hand were no faster.
-Stretching pixels by arithmetic instead of a table was slower (1.2 | 2.7), and so were packed
-colours, gathers of 2 x 2 windows and planar gathers for nearest sampling (0.87 against 0.28).
-Bilinear turns 3.1 | 19.6 -> 2.1 | 13.5 by gathering planes where nothing is fused with them.
+inside the engine, best of 21, one core, before and after in turn):
+
+    equalize      1.95 | 5.15 -> 1.53 | 5.84   its prefix sum was two products of 16 x 16 and
+                                               3.6 us an image, now an unrolled scan and 0.7; at
+                                               224 the scan costs 20 us an image, not understood
+    autocontrast  0.86 | 1.64 -> 0.62 | 1.66   extremes by halves of a row instead of by threes
+                                               (0.44 -> 0.07); no gather per entry of the table
+    blends        0.32 | 1.76 -> 0.31 | 1.70   one float product instead of an integer's
+
+Expected was half of the first two. The histogram and the look-up (0.8 | 5.2; 1.1 and 0.3 ns a
+value) remain: sub-histograms, wider updates and a loop by hand were no faster. Losing forms, in
+the same harness: stretching pixels by arithmetic instead of a table (1.2 | 2.7), planar gathers for
+nearest sampling (0.87 against 0.28), a shift as one slice of the flat image and a mask (0.61
+against 0.23), gathers of 2 x 2 windows, packed colours. Bilinear turns went from 3.1 | 19.8 to
+2.0 | 12.8 by gathering planes where nothing is fused with them.
+
+Measured at loads of 2.5 to 3.5 on two cores: 25 to 30 times timm at 32 pixels nearest, 20 to 23
+bilinear, but 2.5 to 3.2 and 4.4 to 4.9 at 224, below the aims of 4 and 6: at that size the engine's
+time is gathers and the histogram, which Pillow does nearly as fast. A second device showed nothing
+(0.78 and 0.95) where others used the cores; once, 1.9 between the best calls at 224.
 """
 
 from collections.abc import Callable, Iterator
@@ -137,6 +149,7 @@ def against(peer: Callable[[np.ndarray], Callable[[], Any]], count: int, size: i
         with cores(os.cpu_count() if many_cores else 1):
             own = mine(pixels) if mine else ours(pixels, interpolation, map=map)
             other = peer(pixels)
+            other()  # compiles, starts its processes
             slow = measure.seconds(other) > 2.0
             ratios = measure.paired_ratio(own, other, pairs=8 if slow else PAIRS)
             speed = count / measure.seconds(own)
