@@ -1,11 +1,11 @@
 """torchvision's own RandAugment, operation by operation, against ours."""
 
-import importlib
 import sys
 
 import numpy as np
 import pillow_oracle as pillow
 import pytest
+from torchvision_oracle import load
 
 from augjax.augment import maps
 
@@ -21,29 +21,8 @@ NAMES = {  # ours: theirs
 
 @pytest.fixture(scope="module")
 def theirs():
-    """torchvision.transforms.autoaugment; its compiled operations may be those of another build.
-
-    Its wheel's CUDA library does not load beside a CPU torch, so what registers its operators must
-    not be asked to (ecosystem.md 12).
-    """
-    import torch.library
-
-    def without_its_operators(register):
-        def skip(name, *arguments, **options):
-            if isinstance(name, str) and name.startswith("torchvision::"):
-                return lambda function: function
-            return register(name, *arguments, **options)
-
-        return skip
-
-    whole = torch.library.register_fake, torch.library.register_autograd
-    try:
-        torch.library.register_fake, torch.library.register_autograd = map(
-            without_its_operators, whole)
-        importlib.import_module("torchvision")
-        return sys.modules["torchvision.transforms.autoaugment"]
-    finally:
-        torch.library.register_fake, torch.library.register_autograd = whole
+    """Its module of automatic augmentation."""
+    return load("torchvision.transforms.autoaugment")
 
 
 def test_same_operations(theirs):
