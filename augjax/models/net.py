@@ -8,17 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from augjax import check
+from augjax.models.norm import Mode
 from augjax.types import Net, Params, Stats
 
 
 def from_linen(
     module: nn.Module, image_shape: Sequence[int], mean: Sequence[float], std: Sequence[float]
 ) -> Net:
-    """A Net from a module called as `module(x, views, domain) -> Outputs`.
+    """A Net from a module called as `module(x, mode) -> Outputs`, with a `Mode`.
 
     The module sees float32 images (pixel / 255 - mean) / std of `image_shape`; rows of another
-    height or width are resized to it (linear, antialiased). `views` is a tuple in training and
-    None in prediction. Training draws dropout from the collection "dropout".
+    height or width are resized to it (linear, antialiased). Training draws dropout, drop-connect
+    and shakes from the collection "dropout".
 
     Args:
       module: its variables are the collections "params" and, if any, "batch_stats".
@@ -44,13 +45,14 @@ def from_linen(
 
     @jax.jit
     def init(key) -> tuple[Params, Stats]:
-        variables = module.init(key, jnp.zeros((1, *image_shape)), None, 0)
+        variables = module.init(key, jnp.zeros((1, *image_shape)), Mode())
         return variables["params"], variables.get("batch_stats", {})
 
     def train(variables, rows, key):
         params, stats = variables
+        mode = Mode(views=rows.views)
         outputs, changed = module.apply(
-            {"params": params, "batch_stats": stats}, normalised(rows.image), rows.views, 0,
+            {"params": params, "batch_stats": stats}, normalised(rows.image), mode,
             rngs={"dropout": key}, mutable=["batch_stats"],
         )
         return outputs, changed.get("batch_stats", {})
@@ -58,7 +60,7 @@ def from_linen(
     def predict(variables, rows, domain=0):
         params, stats = variables
         return module.apply(
-            {"params": params, "batch_stats": stats}, normalised(rows.image), None, domain
+            {"params": params, "batch_stats": stats}, normalised(rows.image), Mode(domain)
         )
 
     return Net(init, train, predict)

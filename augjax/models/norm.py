@@ -13,13 +13,25 @@ import jax
 import jax.numpy as jnp
 
 from augjax import check
-from augjax.types import View
+from augjax.types import record, static, View
+
+
+@record
+class Mode:
+    """How a network is called: to be trained on rows of `views`, or to predict in one domain."""
+
+    domain: int | jax.Array = 0  # of a prediction; may be traced
+    views: tuple[View, ...] | None = static(default=None)  # of the rows, in training
+
+    @property
+    def training(self) -> bool:
+        return self.views is not None
 
 
 class BatchNorm(nn.Module):
     """Normalises every channel; parameters and statistics are [domains, D], also for one domain.
 
-    Training (`views` given): statistics are taken over all rows, or over `images` consecutive
+    Training: statistics are taken over all rows, or over `images` consecutive
     groups of rows at a time (the per-card batches of the papers), and either over all views of
     one domain together or per view. Views of different domains never share statistics, whatever
     `per_view` says: a domain exists to have its own. The running statistics of a domain move
@@ -27,7 +39,7 @@ class BatchNorm(nn.Module):
     The variance is the biased one, in the forward pass and in the running statistics (as in
     Flax; PyTorch's running variance is the unbiased one).
 
-    Prediction (`views` is None): the running statistics of `domain`, which may be traced.
+    Prediction: the running statistics of one domain.
 
     Statistics, scale and bias are float32 whatever the compute type.
 
@@ -38,6 +50,7 @@ class BatchNorm(nn.Module):
       momentum: share of the running statistics that stays at each update.
       epsilon: added to the variance.
       dtype: type of the output.
+      zero_scale: the scale starts at 0 instead of 1, and with it a residual branch.
 
     Source: Ioffe & Szegedy 2015; domains: Xie et al. 2020 (AdvProp) and a2_aug section 3.
     """
@@ -48,31 +61,32 @@ class BatchNorm(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: Any = jnp.float32
+    zero_scale: bool = False
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, views: tuple[View, ...] | None = None, domain: int | jax.Array = 0
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         """x [R, ..., D] -> the same shape in `dtype`.
 
         Raises ConfigError where rows, views, groups or domains do not fit each other.
         """
         shape = (self.domains, x.shape[-1])
-        scale = self.param("scale", nn.initializers.ones, shape)  # [domains, D] float32
+        start = nn.initializers.zeros if self.zero_scale else nn.initializers.ones
+        scale = self.param("scale", start, shape)  # [domains, D] float32
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
 
-        if views is None:
-            if isinstance(domain, int):
-                _require_domain(domain, self.domains, "BatchNorm prediction")
-            gain = jax.lax.rsqrt(var.value[domain] + self.epsilon) * scale[domain]  # [D]
-            return ((x - mean.value[domain]) * gain + bias[domain]).astype(self.dtype)
+        if not mode.training:
+            own = mode.domain
+            if isinstance(own, int):
+                _require_domain(own, self.domains, "BatchNorm prediction")
+            gain = jax.lax.rsqrt(var.value[own] + self.epsilon) * scale[own]  # [D]
+            return ((x - mean.value[own]) * gain + bias[own]).astype(self.dtype)
 
-        groups = column_groups(views, self.per_view)
+        groups = column_groups(mode.views, self.per_view)
         for _, own in groups:
             _require_domain(own, self.domains, "BatchNorm views")
-        moments = _moments(x, sum(view.rows for view in views), self.images)  # [S, T, D] twice
+        moments = _moments(x, sum(view.rows for view in mode.views), self.images)  # [S, T, D] twice
         statistics = [_statistics(moments, columns) for columns, _ in groups]  # [S, D] twice each
         if not self.is_initializing():
             for running, values in zip((mean, var), zip(*statistics)):

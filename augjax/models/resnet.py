@@ -1,136 +1,95 @@
 """Residual networks for small images (He et al. 2016, section 4.2), as RepDistiller has them.
 
 Parameter paths: stem, stem_norm, stage{1..3}_block{1..n}/{conv1, norm1, conv2, norm2, shortcut,
-shortcut_norm}, head. Convolutions pad one pixel on every side (PyTorch's rule; SAME would pad
-another side at stride 2), so weights convert without a shift.
+shortcut_norm}, extra_block{1..}, head.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from augjax import check
-from augjax.models.net import from_linen
-from augjax.models.norm import BatchNorm
-from augjax.types import Net, Outputs, View
+from augjax.models.layers import Build, global_mean
+from augjax.models.norm import Mode
+from augjax.models.table import Model
+from augjax.types import Outputs
 
 WIDTHS = (16, 16, 32, 64)  # stem and three stages
 WIDTHS_X4 = (32, 64, 128, 256)
-
-_kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-
-def _uniform(fan_in):
-    """PyTorch's default for a linear layer: weight and bias U(-b, b), b = 1 / sqrt(fan_in)."""
-
-    def init(key, shape, dtype=jnp.float32):
-        bound = 1 / np.sqrt(fan_in)
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
 
 
 class BasicBlock(nn.Module):
     """relu(norm2(conv2(relu(norm1(conv1(x))))) + shortcut): [R, H, W, D] -> [R, H/s, W/s, width].
 
-    The shortcut is a 1x1 convolution and a norm where the shape changes, else x itself.
+    The shortcut is a 1x1 convolution and a norm where the shape changes, else what conv1 reads.
     """
 
     width: int
     stride: int
-    norm: Any
-    dtype: Any
+    build: Build
+    zero_gamma: bool = False  # norm2 starts at zero, and so the block at its shortcut
+    padding: Any = None  # of the 3x3 convolutions; None is PyTorch's
 
     @nn.compact
-    def __call__(self, x: jax.Array, views: tuple[View, ...] | None, domain: Any) -> jax.Array:
-        conv = partial(
-            nn.Conv, self.width, use_bias=False, dtype=self.dtype, kernel_init=_kaiming_fan_out
-        )
-        y = conv(kernel_size=(3, 3), strides=self.stride, padding=1, name="conv1")(x)
-        y = nn.relu(self.norm(name="norm1")(y, views, domain))
-        y = conv(kernel_size=(3, 3), padding=1, name="conv2")(y)
-        y = self.norm(name="norm2")(y, views, domain)
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        build, width = self.build, self.width
+        x = build.hooked(x)
+        y = build.conv(width, 3, "conv1", self.stride, padding=self.padding)(x)
+        y = build.hooked(nn.relu(build.norm("norm1")(y, mode)))
+        y = build.conv(width, 3, "conv2", padding=self.padding)(y)
+        y = build.norm("norm2", zero_scale=self.zero_gamma)(y, mode)
         if x.shape != y.shape:
-            x = conv(kernel_size=(1, 1), strides=self.stride, padding=0, name="shortcut")(x)
-            x = self.norm(name="shortcut_norm")(x, views, domain)
+            x = build.conv(width, 1, "shortcut", self.stride)(x)
+            x = build.norm("shortcut_norm")(x, mode)
         return nn.relu(x + y)
 
 
 class ResNet(nn.Module):
     """Stem, three stages of `blocks` basic blocks at strides 1, 2, 2, global mean, linear head.
 
-    Called with normalised images [R, H, W, C]; returns Outputs with the taps f0 (stem) to f3,
-    each after its ReLU and in the compute type, `pooled` [R, D] and `logits` [R, K] in float32.
-    Parameters are float32. Convolutions start from kaiming fan-out, the head from PyTorch's
-    default uniform.
+    Called with normalised images [R, H, W, C]; returns Outputs with the taps f0 (stem) to f3, each
+    after its ReLU and in the compute type, `pooled` [R, D] and `logits` [R, K] in float32.
+
+    `extra_blocks` more blocks of the last stage's shape stand between it and the pooling; f3 stays
+    the last stage's output. They are made to be dropped once trained (spec C5).
 
     Source: spec M1 (RepDistiller models/resnet.py).
     """
 
     blocks: int
     widths: tuple[int, int, int, int]
-    classes: int
-    domains: int = 1
-    bn_per_view: bool = False
-    bn_images: int | None = None
-    dtype: Any = jnp.float32
+    extra_blocks: int
+    zero_extra_gamma: bool
+    build: Build
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, views: tuple[View, ...] | None = None, domain: int | jax.Array = 0
-    ) -> Outputs:
-        norm = partial(
-            BatchNorm, domains=self.domains, per_view=self.bn_per_view, images=self.bn_images,
-            dtype=self.dtype,
-        )
+    def __call__(self, x: jax.Array, mode: Mode) -> Outputs:
+        build, Block = self.build, self.build.block(BasicBlock)
         stem, *stages = self.widths
-        x = nn.Conv(
-            stem, (3, 3), padding=1, use_bias=False, dtype=self.dtype,
-            kernel_init=_kaiming_fan_out, name="stem",
-        )(x)
-        x = nn.relu(norm(name="stem_norm")(x, views, domain))
+        x = build.conv(stem, 3, "stem")(x)
+        x = nn.relu(build.norm("stem_norm")(x, mode))
         features = {"f0": x}
         for stage, width in enumerate(stages, start=1):
             for block in range(1, self.blocks + 1):
                 stride = 2 if stage > 1 and block == 1 else 1
-                name = f"stage{stage}_block{block}"
-                x = BasicBlock(width, stride, norm, self.dtype, name=name)(x, views, domain)
+                x = Block(width, stride, build, name=f"stage{stage}_block{block}")(x, mode)
             features[f"f{stage}"] = x
-        pooled = x.astype(jnp.float32).mean((1, 2))
-        torch_uniform = _uniform(pooled.shape[-1])
-        head = nn.Dense(
-            self.classes, kernel_init=torch_uniform, bias_init=torch_uniform, name="head"
-        )
-        return Outputs(head(pooled), features, pooled)
+        for block in range(1, self.extra_blocks + 1):
+            x = Block(width, 1, build, self.zero_extra_gamma, name=f"extra_block{block}")(x, mode)
+        return build.outputs(features, global_mean(x))
 
 
-def resnet(
-    depth: int,
-    classes: int,
-    image_shape: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    widths: Sequence[int] = WIDTHS,
-    domains: int = 1,
-    bn_per_view: bool = False,
-    bn_images: int | None = None,
-    dtype: Any = jnp.float32,
-) -> Net:
-    """A ResNet of `depth` = 6n + 2 layers behind a Net.
+def resnet(build: Build, depth: int, widths: tuple[int, ...] = WIDTHS, extra_blocks: int = 0,
+           zero_extra_gamma: bool = False) -> nn.Module:
+    """A ResNet of `depth` = 6n + 2 layers.
 
     Args:
       depth: 8, 14, 20, 32, 44, 56, 110, ...
-      classes: at least 2.
-      image_shape: (H, W, C) that the network sees; at least 8 x 8, since two stages halve it.
-      mean, std: per channel, of pixels divided by 255.
       widths: channels of the stem and the three stages.
-      domains, bn_per_view, bn_images: see `BatchNorm`.
-      dtype: type of the convolutions; parameters, statistics, head and logits stay float32.
+      extra_blocks: see `ResNet`; "ResNet20+20" of spec C5 has 10.
+      zero_extra_gamma: the extra blocks start as identities.
 
     Raises ConfigError. Source: spec M1.
     """
@@ -143,14 +102,13 @@ def resnet(
         "four positive channel counts (stem and three stages)", tuple(widths),
         "give for example (16, 16, 32, 64)",
     )
-    check.require(classes >= 2, "classes", "at least 2", classes, "give the data set's class count")
-    check.require(
-        len(image_shape) == 3 and min(image_shape[:2]) >= 8, "image_shape of a resnet",
-        "(H, W, C) with H and W of at least 8", tuple(image_shape),
-        "enlarge the images or choose another model",
-    )
-    check.require(domains >= 1, "domains", "at least 1", domains, "use 1 for plain BatchNorm")
-    module = ResNet(
-        (depth - 2) // 6, tuple(widths), classes, domains, bn_per_view, bn_images, dtype
-    )
-    return from_linen(module, image_shape, mean, std)
+    return ResNet((depth - 2) // 6, tuple(widths), extra_blocks, zero_extra_gamma, build)
+
+
+RESNETS = {
+    **{f"resnet{depth}": Model(partial(resnet, depth=depth), smallest=8)
+       for depth in (8, 14, 20, 32, 44, 56, 110)},
+    **{f"resnet{depth}x4": Model(partial(resnet, depth=depth, widths=WIDTHS_X4), smallest=8)
+       for depth in (8, 32)},
+    "resnet8_tiny": Model(partial(resnet, depth=8, widths=(8, 8, 16, 32)), smallest=8),
+}

@@ -1,30 +1,84 @@
 """The networks by name."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+import inspect
 from typing import Any
 
+import jax.numpy as jnp
+
 from augjax import check
-from augjax.models.resnet import WIDTHS_X4, resnet
+from augjax.models.alexnet import ALEXNETS
+from augjax.models.efficientnet import EFFICIENTNETS
+from augjax.models.layers import Build, Hook
+from augjax.models.mobilenetv2 import MOBILENETS_V2
+from augjax.models.net import from_linen
+from augjax.models.preresnet import PRERESNETS
+from augjax.models.pyramidnet import PYRAMIDNETS
+from augjax.models.resnet import RESNETS
+from augjax.models.resnet_imagenet import IMAGENET_RESNETS
+from augjax.models.shake_shake import SHAKE_SHAKES
+from augjax.models.shufflenetv2 import SHUFFLENETS_V2
+from augjax.models.table import Model
+from augjax.models.vgg import VGGS
+from augjax.models.wide_resnet import WIDE_RESNETS
+from augjax.models.wide_resnet_tf import WIDE_RESNETS_TF
 from augjax.types import Net
 
-MODELS: dict[str, Callable[..., Net]] = {
-    "resnet8": partial(resnet, 8),
-    "resnet20": partial(resnet, 20),
-    "resnet32": partial(resnet, 32),
-    "resnet44": partial(resnet, 44),
-    "resnet56": partial(resnet, 56),
-    "resnet110": partial(resnet, 110),
-    "resnet8x4": partial(resnet, 8, widths=WIDTHS_X4),
-    "resnet32x4": partial(resnet, 32, widths=WIDTHS_X4),
-    "resnet8_tiny": partial(resnet, 8, widths=(8, 8, 16, 32)),  # quick starts and tests
+MODELS: dict[str, Model] = {
+    **RESNETS,
+    **IMAGENET_RESNETS,
+    **PRERESNETS,
+    **ALEXNETS,
+    **PYRAMIDNETS,
+    **SHAKE_SHAKES,
+    **WIDE_RESNETS,
+    **WIDE_RESNETS_TF,
+    **VGGS,
+    **MOBILENETS_V2,
+    **SHUFFLENETS_V2,
+    **EFFICIENTNETS,
 }
 
 
-def build(name: str, classes: int, image_shape: Sequence[int], **options: Any) -> Net:
-    """The Net called `name`; `options` are those of its builder (mean, std, domains, dtype, ...).
+def build(
+    name: str,
+    classes: int,
+    image_shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    domains: int = 1,
+    bn_per_view: bool = False,
+    bn_images: int | None = None,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+    activation: Hook | None = None,
+    **options: Any,
+) -> Net:
+    """The network called `name` behind a Net.
 
-    Raises ConfigError with the nearest names if there is no such network.
+    Args:
+      name: a row of MODELS.
+      classes: at least 2.
+      image_shape: (H, W, C) that the network sees; rows of another size are resized to it.
+      mean, std: per channel, of pixels divided by 255.
+      domains, bn_per_view, bn_images: see `BatchNorm`.
+      dtype: type of the convolutions; parameters, statistics, head and logits stay float32.
+      remat: blocks are computed again in the backward pass, which needs less memory.
+      activation: quantises what the layers read, see `Build.hooked`.
+      options: the family's own, such as a ResNet's `extra_blocks`.
+
+    Raises ConfigError, with the nearest names if there is no such network or option.
     """
-    builder = MODELS[check.one_of("model", name, MODELS)]
-    return builder(classes=classes, image_shape=image_shape, **options)
+    model = MODELS[check.one_of("model", name, MODELS)]
+    check.require(classes >= 2, "classes", "at least 2", classes, "give the data set's class count")
+    check.require(domains >= 1, "domains", "at least 1", domains, "use 1 for plain BatchNorm")
+    check.require(
+        len(image_shape) == 3 and min(image_shape[:2]) >= model.smallest, f"image_shape of {name}",
+        f"(H, W, C) with H and W of at least {model.smallest}", tuple(image_shape),
+        "enlarge the images or choose another model",
+    )
+    for option in options:
+        check.one_of(f"option of model {name}", option,
+                     [key for key in inspect.signature(model.make).parameters if key != "build"])
+    how = Build(classes, domains, bn_per_view, bn_images, dtype, remat, activation)
+    return from_linen(model.make(how, **options), image_shape, mean, std)

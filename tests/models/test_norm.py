@@ -9,7 +9,7 @@ import pytest
 
 from augjax import check
 from augjax.models import BatchNorm
-from augjax.models.norm import column_groups
+from augjax.models.norm import column_groups, Mode
 from augjax.types import View
 
 ONE = (View("a"),)
@@ -34,7 +34,7 @@ def variables(domains=1, channels=5):
 
 
 def train(module, held, x, views):
-    y, changed = module.apply(held, x, views, mutable=["batch_stats"])
+    y, changed = module.apply(held, x, Mode(views=views), mutable=["batch_stats"])
     return y, changed["batch_stats"]
 
 
@@ -55,15 +55,15 @@ def test_one_domain_and_one_view_is_flax_batch_norm():
     expected, changed = theirs.apply(flat, x, use_running_average=False, mutable=["batch_stats"])
     close(y, expected)
     jax.tree.map(lambda a, b: close(a[0], b), stats, changed["batch_stats"])
-    close(BatchNorm().apply(held, x), theirs.apply(flat, x, use_running_average=True))
+    close(BatchNorm().apply(held, x, Mode()), theirs.apply(flat, x, use_running_average=True))
 
-    def gradients(module, held, **mode):
+    def gradients(module, held, *mode, **flags):
         def loss(held, x):
-            return jnp.sin(module.apply(held, x, mutable=["batch_stats"], **mode)[0]).sum()
+            return jnp.sin(module.apply(held, x, *mode, mutable=["batch_stats"], **flags)[0]).sum()
 
         return jax.grad(loss, argnums=(0, 1))(held, x)
 
-    ours = gradients(BatchNorm(), held, views=ONE)
+    ours = gradients(BatchNorm(), held, Mode(views=ONE))
     plain = gradients(theirs, flat, use_running_average=False)
     jax.tree.map(lambda a, b: close(a[0], b, 2e-4), ours[0]["params"], plain[0]["params"])
     close(ours[1], plain[1], 2e-4)
@@ -131,13 +131,13 @@ def test_two_views_of_one_domain_and_one_of_another():
 def test_prediction_uses_the_domain_also_when_traced():
     x, held = images(4), variables(domains=2)
     module = BatchNorm(domains=2)
-    traced = jax.jit(lambda domain: module.apply(held, x, None, domain))
+    traced = jax.jit(lambda domain: module.apply(held, x, Mode(domain)))
     for domain in (0, 1):
         stats, params = ({k: v[domain] for k, v in part.items()} for part in
                          (held["batch_stats"], held["params"]))
         expected = (x - stats["mean"]) / jnp.sqrt(stats["var"] + 1e-5) * params["scale"]
         close(traced(domain), expected + params["bias"])
-        close(module.apply(held, x, None, domain), traced(domain))
+        close(module.apply(held, x, Mode(domain)), traced(domain))
 
 
 def test_rows_without_height_and_width():
@@ -197,4 +197,4 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(check.ConfigError, match="multiple of 2"):
         train(BatchNorm(), variables(), x[:11], TWO)
     with pytest.raises(check.ConfigError, match="a domain in 0..1, got 2"):
-        BatchNorm(domains=2).apply(variables(2), x, None, 2)
+        BatchNorm(domains=2).apply(variables(2), x, Mode(2))

@@ -1,77 +1,23 @@
-"""ResNets: the published counts and taps, and the laws of a Net."""
+"""ResNets: paths, statistics, domains, initial spread; the zoo's laws are in test_zoo."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from augjax import check, tree
-from augjax.models import MODELS, build, resnet
+from augjax import tree
 from augjax.types import Rows, View
+from zoo_rows import net_of, PIXELS, rows_of
 
-PIXELS = {"mean": (0.5, 0.4, 0.3), "std": (0.25, 0.2, 0.3)}
 TWO = (View("weak", 1, 0), View("strong", 1, 1))
-
-# spec/models.md M1 (RepDistiller, instantiated); resnet8 from RepDistiller's own models/resnet.py:
-# resnet20's count less 2 blocks of every stage (97,216 for each).
-COUNTS = {
-    "resnet8": (78_042, 83_892, 90_392),
-    "resnet20": (272_474, 278_324, 284_824),
-    "resnet32": (466_906, 472_756, 479_256),
-    "resnet44": (661_338, 667_188, 673_688),
-    "resnet56": (855_770, 861_620, 868_120),
-    "resnet110": (1_730_714, 1_736_564, 1_743_064),
-    "resnet8x4": (1_210_410, 1_233_540, 1_259_240),
-    "resnet32x4": (7_410_730, 7_433_860, 7_459_560),
-}
 
 
 def tiny(**options):
-    return resnet(8, 5, (8, 8, 3), widths=(4, 4, 6, 8), **(PIXELS | options))
-
-
-def rows_of(count, size=8, views=(View("all"),), seed=0):
-    image = np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
-    label = np.arange(count, dtype=np.int32) % 5
-    return Rows(
-        jnp.asarray(image), jnp.asarray(label), jnp.asarray(label),
-        jnp.ones(count), jnp.arange(count), views,
-    )
+    return net_of("resnet8", widths=(4, 4, 6, 8), **options)
 
 
 def close(a, b, tolerance=1e-4):
     np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("name", COUNTS)
-def test_counts_are_the_published_ones(name):
-    def count(classes):
-        net = build(name, classes, (32, 32, 3), **PIXELS)
-        return tree.count(jax.eval_shape(net.init, jax.random.key(0))[0])
-
-    assert count(10) == COUNTS[name][0]
-    if name in ("resnet8", "resnet20", "resnet8x4"):
-        assert (count(100), count(200)) == COUNTS[name][1:]
-    else:  # the head alone knows the classes: (D + 1) numbers for each
-        per_class = (256 if name.endswith("x4") else 64) + 1
-        assert [COUNTS[name][0] + more * per_class for more in (90, 190)] == list(COUNTS[name][1:])
-
-
-@pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize(
-    "name, widths", [("resnet20", (16, 16, 32, 64)), ("resnet8x4", (32, 64, 128, 256))]
-)
-def test_taps_have_the_published_shapes(name, widths, size):
-    net = build(name, 10, (size, size, 3), **PIXELS)
-    rows = rows_of(2, size)
-    variables = jax.eval_shape(net.init, jax.random.key(0))
-    outputs = jax.eval_shape(net.predict, variables, rows)
-    sizes = (size, size, size // 2, size // 4)
-    assert {tap: value.shape for tap, value in outputs.features.items()} == {
-        f"f{i}": (2, s, s, width) for i, (s, width) in enumerate(zip(sizes, widths))
-    }
-    assert outputs.pooled.shape == (2, widths[-1])
-    assert outputs.logits.shape == (2, 10)
 
 
 def test_paths_are_explicit_and_taps_are_after_the_relu():
@@ -137,7 +83,7 @@ def test_the_same_key_gives_the_same_network_and_the_same_numbers():
 
 
 def test_initial_spread_is_kaiming_fan_out_and_torch_uniform():
-    net = resnet(8, 10, (8, 8, 3), widths=(32, 32, 64, 128), **PIXELS)
+    net = net_of("resnet8", 10, widths=(32, 32, 64, 128))
     params, _ = net.init(jax.random.key(0))
     kernel = params["stage3_block1"]["conv2"]["kernel"]
     assert float(kernel.std()) == pytest.approx(np.sqrt(2 / (9 * 128)), rel=0.02)
@@ -180,35 +126,3 @@ def test_the_net_owns_its_normalisation_and_its_size():
                    rows.views)
     close(tiny().predict(variables, rows).logits, plain.predict(variables, by_hand).logits)
     assert tiny().predict(variables, rows_of(4, size=16)).features["f0"].shape[1:3] == (8, 8)
-
-
-def test_every_name_builds():
-    for name in MODELS:
-        build(name, 2, (8, 8, 1), mean=(0.5,), std=(0.25,))
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"name": "resnet21"}, "got 'resnet21'. Did you mean .*'resnet20'"),
-        ({"classes": 1}, "at least 2, got 1"),
-        ({"image_shape": (4, 32, 3)}, r"at least 8, got \(4, 32, 3\)"),
-        ({"mean": (0.5,)}, "3 numbers"),
-        ({"std": (60.0, 60.0, 60.0)}, "Divide them by 255"),
-        ({"std": (0.0, 0.2, 0.2)}, "std > 0"),
-        ({"domains": 0}, "at least 1"),
-        ({"widths": (16, 32)}, "four positive"),
-    ],
-)
-def test_wrong_arguments_are_refused(arguments, message):
-    good = {"name": "resnet8", "classes": 10, "image_shape": (32, 32, 3), **PIXELS}
-    with pytest.raises(check.ConfigError, match=message):
-        build(**(good | arguments))
-
-
-def test_wrong_depths_and_channels_are_refused():
-    with pytest.raises(check.ConfigError, match="6n \\+ 2"):
-        resnet(21, 10, (32, 32, 3), **PIXELS)
-    net = resnet(8, 10, (8, 8, 1), (0.5,), (0.25,))
-    with pytest.raises(check.ConfigError, match=r"\[R, H, W, 1\]"):
-        jax.eval_shape(net.predict, jax.eval_shape(net.init, jax.random.key(0)), rows_of(2))

@@ -53,9 +53,9 @@ class Small(nn.Module):
     images: int | None = None  # that share BatchNorm's statistics
 
     @nn.compact
-    def __call__(self, x, views=None, domain=0):
+    def __call__(self, x, mode):
         x = nn.Conv(self.width, (3, 3), strides=2, use_bias=False, name="conv")(x)
-        x = nn.relu(BatchNorm(self.domains, images=self.images, name="norm")(x, views, domain))
+        x = nn.relu(BatchNorm(self.domains, images=self.images, name="norm")(x, mode))
         pooled = x.mean((1, 2))
         return Outputs(nn.Dense(self.classes, name="head")(pooled), {"f0": x}, pooled)
 
