@@ -145,6 +145,9 @@ class Noting:
     def __init__(self, policy, programs: list):
         self.policy, self.programs = policy, programs
 
+    def __getattr__(self, name: str):  # what stands beside the draw: the share that is erased
+        return getattr(self.policy, name)
+
     def draw(self, keys: jax.Array, image_shape: tuple[int, int, int]) -> augment.Program:
         self.programs.append(self.policy.draw(keys, image_shape))
         return self.programs[-1]

@@ -6,9 +6,12 @@ from augjax.augment.crops import flip, Layer, pad_crop, pad_crop_pba
 from augjax.augment.engine import apply, per_image, products, Program, select
 from augjax.augment.erasing import (
     cutout_square,
+    Erasing,
+    ErasingPolicy,
     mean_fill,
     random_erasing,
     random_noise_erasing,
+    with_erasing,
 )
 from augjax.augment.maps import MagnitudeMap, MAPS
 from augjax.augment.mixing import (
@@ -36,13 +39,12 @@ from augjax.augment.table_policies import autoaugment, sub_policies, SubPolicies
 from augjax.augment.views import make, Mixed, pipeline, plain, Views
 
 __all__ = [
-    "BASES", "Layer", "MAPS", "MagnitudeMap", "Mixed", "Mixing", "Mixture", "OPS", "Policy",
-    "PopulationPolicy", "Program", "RandAugment", "RangedRandAugment", "SubPolicies", "Views",
-    "apply", "apply_policy", "augment", "autoaugment", "beta_mixing", "cutmix", "cutout_square",
-    "draw", "flip", "image_keys", "make", "maps", "matrices", "mean_fill", "mix_batch", "mixup",
-    "ops", "outliers", "pad_crop", "pad_crop_pba", "parse_schedule", "pba", "per_device",
-    "per_image", "pipeline", "plain", "products", "randaugment", "random_erasing",
-    "random_noise_erasing",
-    "ranged_randaugment", "replay", "resized", "select", "sub_policies", "trivial_augment",
-    "whole_batch",
+    "BASES", "Erasing", "ErasingPolicy", "Layer", "MAPS", "MagnitudeMap", "Mixed", "Mixing",
+    "Mixture", "OPS", "Policy", "PopulationPolicy", "Program", "RandAugment", "RangedRandAugment",
+    "SubPolicies", "Views", "apply", "apply_policy", "augment", "autoaugment", "beta_mixing",
+    "cutmix", "cutout_square", "draw", "flip", "image_keys", "make", "maps", "matrices",
+    "mean_fill", "mix_batch", "mixup", "ops", "outliers", "pad_crop", "pad_crop_pba",
+    "parse_schedule", "pba", "per_device", "per_image", "pipeline", "plain", "products",
+    "randaugment", "random_erasing", "random_noise_erasing", "ranged_randaugment", "replay",
+    "resized", "select", "sub_policies", "trivial_augment", "whole_batch", "with_erasing",
 ]

@@ -16,6 +16,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from augjax.augment.packed import by_colours, channel, joined, pick
 from augjax.augment.rows import colour, Fill, GREY
 from augjax.augment.staging import staged
 
@@ -61,31 +62,38 @@ def between(first: jax.Array, second: jax.Array, share: jax.Array) -> jax.Array:
 
 def blended(corners: list[jax.Array], across: jax.Array, down: jax.Array) -> jax.Array:
     """Top left, top right, bottom left, bottom right (int32, 0..255) -> uint8, truncated."""
+    return _mixed(corners, across, down).astype(jnp.uint8)
+
+
+def _mixed(corners, across, down):
     top_left, top_right, bottom_left, bottom_right = corners
     upper = between(top_left, top_right, across)
     lower = between(bottom_left, bottom_right, across)
-    return (between(upper, lower, down) >> 22).astype(jnp.uint8)
+    return between(upper, lower, down) >> 22
 
 
 def affine(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     """[H, W, C] uint8, [6] int32 in 16.16 (`matrices`) -> same shape, by four gathers of pixels."""
     height, width, channels = image.shape
 
-    def planes(matrix):  # one by one: on a CPU faster than colours, if nothing is fused with them
+    def move(matrix, pixels, outside):
         from_x, from_y = sources(snap(matrix, height, width), height, width)
         inside_x, left, right, across = split(from_x, width)
         inside_y, top, bottom, down = split(from_y, height)
-        places = [y * width + x for y in (top, bottom) for x in (left, right)]
-        for channel, value in enumerate(colour(fill, channels)):
-            plane = image[..., channel].reshape(-1)
-            corners = [_pixels(plane, place) for place in places]
-            yield jnp.where(inside_x & inside_y, blended(corners, across, down), value)
+        places = tuple(y * width + x for y in (top, bottom) for x in (left, right))
+        corners = _gathered(pixels, places)
+        mixed = joined([
+            _mixed([channel(corner, k) for corner in corners], across, down)
+            for k in range(channels)
+        ])
+        return jnp.where(inside_x & inside_y, mixed, outside)
 
-    return jnp.stack(staged(lambda matrix: tuple(planes(matrix)), matrix), -1)
+    return by_colours(move, image, matrix, fill)
 
 
-def _pixels(plane, source):
-    return jnp.asarray(plane).at[source].get(mode="promise_in_bounds").astype(jnp.int32)
+def _gathered(pixels, places):
+    """Pixels at several places, gathered once and not once for every channel."""
+    return staged(lambda places, pixels: [pick(pixels, place) for place in places], places, pixels)
 
 
 def rotate(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
@@ -111,14 +119,18 @@ def shear_y(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array
     height, width, channels = image.shape
     x = jnp.arange(width, dtype=jnp.int32)
     y = jnp.arange(height, dtype=jnp.int32)[:, None]
-    _, _, _, d, _, f = snap(matrix, height, width)
-    centre = (d * (2 * x + 1) + f) + ONE * y + ONE // 2  # [H, W]
-    inside, top, bottom, down = split(centre, height)
-    flat = image.reshape(-1, channels)
 
-    upper, lower = _pixels(flat, top * width + x), _pixels(flat, bottom * width + x)
-    mixed = (between(upper, lower, down[..., None]) >> 11).astype(jnp.uint8)
-    return jnp.where(inside[..., None], mixed, colour(fill, channels))
+    def move(matrix, pixels, outside):
+        _, _, _, d, _, f = snap(matrix, height, width)
+        centre = (d * (2 * x + 1) + f) + ONE * y + ONE // 2  # [H, W]
+        inside, top, bottom, down = split(centre, height)
+        upper, lower = _gathered(pixels, (top * width + x, bottom * width + x))
+        mixed = joined([
+            between(channel(upper, k), channel(lower, k), down) >> 11 for k in range(channels)
+        ])
+        return jnp.where(inside, mixed, outside)
+
+    return by_colours(move, image, matrix, fill)
 
 
 def translate_x(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:

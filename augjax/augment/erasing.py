@@ -5,6 +5,7 @@ A fill that is 0 after normalisation is the data set's mean: `mean_fill`.
 
 from collections.abc import Sequence
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ import numpy as np
 
 from augjax import check
 from augjax.augment.crops import Layer
-from augjax.augment.engine import check_images
+from augjax.augment.calls import check_fill, check_probability, number, uniform
+from augjax.augment.engine import check_images, Program
 from augjax.augment.ops import cutout
 from augjax.augment.parallel import over_data
-from augjax.augment.calls import check_fill
+from augjax.augment.policies import Policy
+from augjax.types import record
 
 TRIES = 10  # boxes drawn before an image is left whole
 STEPS = 1024  # areas and aspect ratios are drawn from so many equally likely values
@@ -27,6 +30,35 @@ Fill = int | Sequence[int]
 def mean_fill(mean: Sequence[float]) -> tuple[int, ...]:
     """The pixel that normalisation takes nearest to 0; `mean` is that of pixels / 255."""
     return tuple(round(255 * value) for value in mean)
+
+
+@record
+class Erasing:
+    """The numbers of a view whose images are erased and have no policy; see `with_erasing`."""
+
+    erased: Any  # [] float32, or a schedule: the share of images
+
+
+@record
+class ErasingPolicy:
+    """A view's policy, and beside it the numbers of its erasing; see `with_erasing`."""
+
+    policy: Policy
+    erased: Any
+
+    def draw(self, keys: jax.Array, image_shape: tuple[int, int, int]) -> Program:
+        """The policy's own program for images [B, H, W, C] of `image_shape` (H, W, C)."""
+        return self.policy.draw(keys, image_shape)
+
+
+def with_erasing(probability: Any, policy: Policy | None = None) -> Erasing | ErasingPolicy:
+    """What a view takes for a policy when `random_erasing(None)` is among its layers.
+
+    `probability` is traced: another one compiles nothing. Raises ConfigError.
+    """
+    check_probability("probability of erasing", probability)
+    share = number(probability)
+    return Erasing(share) if policy is None else ErasingPolicy(policy, share)
 
 
 def cutout_square(side: int = 16, fill: Fill = 0) -> Layer:
@@ -55,21 +87,25 @@ def cutout_square(side: int = 16, fill: Fill = 0) -> Layer:
 
 
 def random_erasing(
-    probability: float = 0.5, fill: Fill = 0, area: tuple[float, float] = (0.02, 1 / 3)
+    probability: float | None = 0.5, fill: Fill = 0, area: tuple[float, float] = (0.02, 1 / 3)
 ) -> Layer:
     """Random erasing by one colour: timm's mode "const" where `fill` is the mean.
 
+    Without a probability the layer takes the one that stands in the view's `with_erasing`.
     A box of a share of the image drawn uniformly from `area`, height over width log-uniformly
     from 0.3 to 1/0.3, anywhere inside; an image for which ten such boxes do not fit stays whole.
     Source: Zhong et al. 2017; timm/data/random_erasing.py.
     """
-    check_erasing(probability, area)
+    check_erasing(0.0 if probability is None else probability, area)
 
     def layer(keys, images, policy=None):
-        del policy
         _check(images, fill)
-        boxes = erased_boxes(images.shape[1], images.shape[2], probability, area)
-        return over_data(jax.vmap(lambda key, image: cutout(image, boxes(key), fill)))(keys, images)
+        boxes = erased_boxes(*images.shape[1:3], _share(probability, policy), area)
+
+        def one(key, image):
+            return cutout(image, boxes(key), fill)
+
+        return over_data(jax.vmap(one))(keys, images)
 
     return layer
 
@@ -100,7 +136,18 @@ def random_noise_erasing(
     return layer
 
 
-def erased_boxes(height: int, width: int, probability: float, area: tuple[float, float]):
+def _share(probability, policy):
+    """The layer's own probability, or that of the view."""
+    if probability is not None:
+        return probability
+    check.require(
+        hasattr(policy, "erased"), "policy of a view that erases", "augment.with_erasing(share)",
+        type(policy).__name__, "wrap the view's policy, or give random_erasing a probability",
+    )
+    return policy.erased
+
+
+def erased_boxes(height: int, width: int, probability: Any, area: tuple[float, float]):
     """key -> (left, top, right, bottom) [4] int32 in an image of that size; empty: nothing erased.
 
     Sides come from tables of square roots made on the host, so no backend rounds them differently.
@@ -110,7 +157,6 @@ def erased_boxes(height: int, width: int, probability: float, area: tuple[float,
     low, high = (math.log(ratio) for ratio in ASPECT)
     root_aspect = np.exp((low + (high - low) * middles) / 2)
     sides, aspects = np.float32(root_area), np.float32([root_aspect, 1 / root_aspect])
-    threshold = min(round(probability * 2**32), 2**32 - 1)
 
     def boxes(key):
         bits = jax.random.bits(jax.random.fold_in(key, 0), (2 * TRIES + 3,))
@@ -120,7 +166,7 @@ def erased_boxes(height: int, width: int, probability: float, area: tuple[float,
         fits = (tall < height) & (wide < width)
         first = jnp.argmax(fits)
         tall, wide = tall[first], wide[first]
-        erase = fits.any() & (bits[-3] < jnp.uint32(threshold))
+        erase = fits.any() & (uniform(bits[-3]) < probability)
         top, left = (
             (drawn % jnp.maximum(size - side + 1, 1).astype(jnp.uint32)).astype(jnp.int32)
             for drawn, size, side in ((bits[-2], height, tall), (bits[-1], width, wide))

@@ -61,7 +61,7 @@ def blend(image: jax.Array, start: jax.Array, factor_bits: jax.Array) -> jax.Arr
     product = factor * jnp.abs(difference).astype(jnp.float32)
     signed = lax.bitcast_convert_type(product, jnp.int32) ^ (difference & SIGN)
     mixed = start.astype(jnp.float32) + lax.bitcast_convert_type(signed, jnp.float32)
-    return jnp.clip(mixed, 0.0, 255.0).astype(jnp.int32).astype(jnp.uint8)
+    return jnp.clip(mixed.astype(jnp.int32), 0, 255).astype(jnp.uint8)  # cheaper than of floats
 
 
 def smooth(image: jax.Array) -> jax.Array:
@@ -69,6 +69,18 @@ def smooth(image: jax.Array) -> jax.Array:
 
     [..., H, W, C] uint8 -> same. An image narrower than three pixels is all border.
     """
+    return _inside_the_border(image, lambda inner, smoothed: smoothed.astype(jnp.uint8))
+
+
+def sharpen(image: jax.Array, factor_bits: jax.Array) -> jax.Array:
+    """Blends [H, W, C] uint8 with its `smooth`; a border pixel is both, so it stays."""
+    if image.shape[-2] < 64:  # what is left of short rows is done value by value: slower than twice
+        return blend(image, smooth(image), factor_bits)
+    return _inside_the_border(image, lambda inner, smoothed: blend(inner, smoothed, factor_bits))
+
+
+def _inside_the_border(image, change):
+    """Puts change(pixels [..., H - 2, (W - 2) * C] uint8, smoothed int32) inside the border."""
     *lead, height, width, channels = image.shape
     if height < 3 or width < 3:
         return image
@@ -78,9 +90,10 @@ def smooth(image: jax.Array) -> jax.Array:
     inner = slice(channels, -channels)
     box = column[..., : -2 * channels] + column[..., inner] + column[..., 2 * channels :]
     total = (box + 4 * wide[..., 1:-1, inner]).astype(jnp.int32)
-    rounded = ((2 * total + 13) * 20165) >> 19  # = (2 total + 13) // 26 over the whole range
+    smoothed = ((2 * total + 13) * 20165) >> 19  # = (2 total + 13) // 26 over the whole range
     start = (0,) * len(lead) + (1, channels)
-    return lax.dynamic_update_slice(flat, rounded.astype(jnp.uint8), start).reshape(image.shape)
+    changed = change(flat[..., 1:-1, inner], smoothed)
+    return lax.dynamic_update_slice(flat, changed, start).reshape(image.shape)
 
 
 # --- look-up tables, one per channel -------------------------------------------------------------

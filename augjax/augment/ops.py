@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from augjax import check
 from augjax.augment import bilinear, exact, pix
+from augjax.augment.packed import by_colours, pick
 from augjax.augment.rows import (
     Branch,
     colour,
@@ -48,24 +49,36 @@ def autocontrast(image: jax.Array) -> jax.Array:
     corrected = jnp.stack([word.any() for word in by.lower]).any()  # half of all photographs
     by = jax.tree.map(lambda number: number[:, None], by)
     value = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32), (image.shape[-1], 256))
-    return _look_up(image, lax.cond(corrected, exact.stretch, exact.stretch_quickly, value, by))
+    table = lax.cond(corrected, exact.stretch, exact.stretch_quickly, value, by)
+    return _look_up(image, table.reshape(-1))
 
 
 def equalize(image: jax.Array) -> jax.Array:
     """Flattens every channel's histogram."""
-    channels = image.shape[-1]
-    places = _places(image.reshape(-1, channels))  # made twice, not kept: four bytes for one
-    counts = jnp.zeros(channels * 256, jnp.int32).at[places].add(1, mode="promise_in_bounds")
+    counts = [_counts(image[..., channel]) for channel in range(image.shape[-1])]
 
     def count(carry, present):
         darker, below = carry
         return (darker + present, jnp.where(present > 0, darker, below)), darker
 
-    none = jnp.zeros(channels, jnp.int32)
+    none = jnp.zeros(len(counts), jnp.int32)
     (_, below), darker = lax.scan(  # by 16 at once it would be 20 times slower
-        count, (none, none), counts.reshape(channels, 256).T, unroll=8)
+        count, (none, none), jnp.stack(counts, -1), unroll=8)
     value = jnp.broadcast_to(jnp.arange(256, dtype=jnp.int32)[:, None], darker.shape)
-    return _look_up(image, staged(lambda *of: exact.equalized(*of).T, value, darker, below))
+    table = staged(lambda *of: exact.equalized(*of).T.reshape(-1), value, darker, below)
+    return _look_up(image, table)
+
+
+def _counts(plane):
+    """How often every value occurs: [H, W] uint8 -> [256] int32.
+
+    Channel by channel, since uint8 can be the index as it is: of what a scatter reads, places of
+    four bytes would be the most.
+    """
+    index, ones = plane.reshape(-1, 1), jnp.ones(plane.size, jnp.int32)
+    numbers = lax.ScatterDimensionNumbers((), (0,), (0,))
+    return lax.scatter_add(
+        jnp.zeros(256, jnp.int32), index, ones, numbers, mode="promise_in_bounds")
 
 
 def _places(image):
@@ -74,9 +87,11 @@ def _places(image):
 
 
 def _look_up(image, table):
-    """out[..., c] = table[c, image[..., c]]: [H, W, C] uint8, [C, 256] -> [H, W, C] uint8."""
-    flat = table.astype(jnp.uint8).reshape(-1)
-    return flat.at[_places(image)].get(mode="promise_in_bounds")
+    """out[..., c] = table[256 c + image[..., c]]: [H, W, C] uint8, [C * 256] int32 -> image.
+
+    int32, since LLVM gathers no bytes by vectors; of one dimension, or its layout is transposed.
+    """
+    return table.at[_places(image)].get(mode="promise_in_bounds").astype(jnp.uint8)
 
 
 # --- points: every value for itself --------------------------------------------------------------
@@ -130,7 +145,7 @@ def brightness(image: jax.Array, factor: jax.Array) -> jax.Array:
 
 def sharpness(image: jax.Array, factor: jax.Array) -> jax.Array:
     """Blends with the smoothed image: 0 is smooth, above 1 sharper."""
-    return exact.blend(image, exact.smooth(image), float_bits(factor))
+    return exact.sharpen(image, float_bits(factor))
 
 
 def float_bits(factor: jax.Array) -> jax.Array:
@@ -146,15 +161,18 @@ def affine(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
 
     `matrix` is [6] int32 (A0, A1, X0, A3, A4, Y0) in 16.16, offsets taken at pixel centres.
     """
-    height, width, channels = image.shape
-    y = jnp.arange(height, dtype=jnp.int32)[:, None]
-    x = jnp.arange(width, dtype=jnp.int32)[None, :]
-    across = (matrix[2] + matrix[1] * y + matrix[0] * x) >> 16
-    down = (matrix[5] + matrix[4] * y + matrix[3] * x) >> 16
-    inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
-    source = jnp.where(inside, down * width + across, 0)
-    pixels = image.reshape(-1, channels).at[source].get(mode="promise_in_bounds")
-    return jnp.where(inside[..., None], pixels, colour(fill, channels))
+    height, width, _ = image.shape
+
+    def move(matrix, pixels, outside):
+        y = jnp.arange(height, dtype=jnp.int32)[:, None]
+        x = jnp.arange(width, dtype=jnp.int32)[None, :]
+        across = (matrix[2] + matrix[1] * y + matrix[0] * x) >> 16
+        down = (matrix[5] + matrix[4] * y + matrix[3] * x) >> 16
+        inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
+        return jnp.where(
+            inside, pick(pixels, jnp.where(inside, down * width + across, 0)), outside)
+
+    return by_colours(move, image, matrix, fill)
 
 
 def rotate(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
@@ -164,29 +182,43 @@ def rotate(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
 
 def shear_x(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     """Slides every row by its own whole number of pixels; `matrix` from `matrices.shear_x`."""
-    height, width, _ = image.shape
+    height, width, channels = image.shape
     shifts = (matrix[2] + matrix[1] * jnp.arange(height, dtype=jnp.int32)) >> 16
-    slide = jax.vmap(lambda row, shift: lax.dynamic_slice(row, (shift, 0), (width, row.shape[-1])))
-    return slide(_beside(image, fill, axis=1), jnp.clip(shifts, -width, width) + width)
+    starts = (jnp.clip(shifts, -width, width) + width) * channels
+    slide = jax.vmap(lambda row, start: lax.dynamic_slice(row, (start,), (width * channels,)))
+    return slide(_beside(image, fill, axis=1), starts).reshape(image.shape)
 
 
 def shear_y(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     """Slides every column by its own whole number of pixels; `matrix` from `matrices.shear_y`."""
-    return affine(image, matrix, fill)
+    height, width, _ = image.shape
+
+    def move(matrix, pixels, outside):
+        x = jnp.arange(width, dtype=jnp.int32)
+        shifts = jnp.clip((matrix[5] + matrix[3] * x) >> 16, -height, height)
+        down = shifts + jnp.arange(height, dtype=jnp.int32)[:, None]
+        inside = (down >= 0) & (down < height)
+        return jnp.where(inside, pick(pixels, jnp.where(inside, down * width + x, 0)), outside)
+
+    return by_colours(move, image, matrix, fill)
 
 
 def translate_x(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     """Moves the image sideways; `matrix` from `matrices.translate_x`."""
-    width = image.shape[1]
-    shift = jnp.clip(matrix[2] >> 16, -width, width) + width
-    return lax.dynamic_slice(_beside(image, fill, axis=1), (0, shift, 0), image.shape)
+    height, width, channels = image.shape
+    start = (jnp.clip(matrix[2] >> 16, -width, width) + width) * channels
+    rows = lax.dynamic_slice(
+        _beside(image, fill, axis=1), (0, start), (height, width * channels))
+    return rows.reshape(image.shape)
 
 
 def translate_y(image: jax.Array, matrix: jax.Array, fill: Fill = GREY) -> jax.Array:
     """Moves the image up or down; `matrix` from `matrices.translate_y`."""
-    height = image.shape[0]
-    shift = jnp.clip(matrix[5] >> 16, -height, height) + height
-    return lax.dynamic_slice(_beside(image, fill, axis=0), (shift, 0, 0), image.shape)
+    height, width, channels = image.shape
+    start = jnp.clip(matrix[5] >> 16, -height, height) + height
+    rows = lax.dynamic_slice(
+        _beside(image, fill, axis=0), (start, 0), (height, width * channels))
+    return rows.reshape(image.shape)
 
 
 def cutout(image: jax.Array, box: jax.Array, fill: Fill = GREY) -> jax.Array:
@@ -199,9 +231,14 @@ def cutout(image: jax.Array, box: jax.Array, fill: Fill = GREY) -> jax.Array:
 
 
 def _beside(image, fill, axis):
-    """The image between two blocks of its own size in the fill's colour."""
-    block = jnp.broadcast_to(colour(fill, image.shape[-1]), image.shape)
-    return jnp.concatenate([block, image, block], axis)
+    """The rows [H, W * C] between two blocks of their own size in the fill's colour.
+
+    Rows of bytes are copied whole, rows of colours one by one.
+    """
+    height, width, channels = image.shape
+    rows = image.reshape(height, width * channels)
+    block = jnp.broadcast_to(jnp.tile(colour(fill, channels), width), rows.shape)
+    return jnp.concatenate([block, rows, block], axis)
 
 
 # --- the table of names --------------------------------------------------------------------------

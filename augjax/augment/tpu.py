@@ -29,6 +29,9 @@ from augjax.augment.rows import unpack_fill
 from augjax.augment.select import darker_by_comparing, Forms
 
 
+PIXELS = 2**19  # whose four neighbours are held at a time
+
+
 # --- values: comparing with all 256 is one pass, while one-hot products are written out ----------
 
 
@@ -181,7 +184,24 @@ def nearest(images: jax.Array, row: jax.Array) -> jax.Array:
 
 
 def four_neighbours(images: jax.Array, row: jax.Array) -> jax.Array:
-    """All geometry of [B, H, W, C] uint8 with rows [B, ROW], bilinear: the rules of `bilinear`."""
+    """All geometry of [B, H, W, C] uint8 with rows [B, ROW], bilinear: the rules of `bilinear`.
+
+    Done group after group, since four neighbours, and what they are made of, are large.
+    """
+    group = images_at_a_time(*images.shape[:3])
+    if group == images.shape[0]:
+        return _four_neighbours(images, row)
+    groups = jax.tree.map(lambda a: a.reshape(-1, group, *a.shape[1:]), (images, row))
+    return jax.lax.map(lambda parts: _four_neighbours(*parts), groups).reshape(images.shape)
+
+
+def images_at_a_time(batch: int, height: int, width: int) -> int:
+    """How many images of a batch `four_neighbours` does at once: the most that divide it."""
+    most = max(1, PIXELS // (height * width))
+    return max(count for count in range(1, min(most, batch) + 1) if batch % count == 0)
+
+
+def _four_neighbours(images, row):
     _, height, width, channels = images.shape
     one, half = bilinear.ONE, bilinear.ONE // 2
     a, b, c, d, e, f = jnp.moveaxis(bilinear.snap(row, height, width), -1, 0)

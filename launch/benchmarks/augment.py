@@ -10,30 +10,49 @@ Expected before measuring (engine.md sections 3 and 7): 18 to 23 times timm at 3
 those forms are made for one branch; 1.5 to 1.9 times from a second device.
 
 What profiling changed in the CPU lowering (ms for 256x32x32 | 32x224x224 through one operation
-inside the engine, best of 21, one core, before and after in turn):
+inside the engine, best of 21, one core, before and after in turn; the arrow joins the two):
 
-    equalize      1.95 | 5.15 -> 1.53 | 5.84   its prefix sum was two products of 16 x 16 and
-                                               3.6 us an image, now an unrolled scan and 0.7; at
-                                               224 the scan costs 20 us an image, not understood
-    autocontrast  0.86 | 1.64 -> 0.62 | 1.66   extremes by halves of a row instead of by threes
-                                               (0.44 -> 0.07); no gather per entry of the table
-    blends        0.32 | 1.76 -> 0.31 | 1.70   one float product instead of an integer's
+    equalize     1.52 -> 1.40 | 7.33 -> 5.16   a scatter reads places and ones from memory: by
+                 channel, the uint8 is the place; the table flat and int32, so that LLVM gathers it
+                 by vectors (1.2 for 2.0 at 224, uint8 or transposed)
+    rotate       0.43 -> 0.30 | 3.31 -> 2.11   a colour packed into a uint32 is one load: `packed`
+    shear_y      0.43 -> 0.29 | 3.25 -> 1.94   the same
+    shear_x      0.28 -> 0.12 | 1.74 -> 0.79   rows of bytes are copied, rows of colours looped over
+    translate_x  0.24 -> 0.12 | 1.49 -> 0.79   the same
+    sharpness    0.48         | 3.38 -> 2.90   blended along rows; below 64 pixels left as it was
+    bilinear rotate 2.00 -> 1.04 | 15.2 -> 7.0, shear_y 0.80 -> 0.50 | 5.7 -> 3.3: packed colours,
+                 the neighbours gathered once and not for every channel
 
-Expected was half of the first two. The histogram and the look-up (0.8 | 5.2; 1.1 and 0.3 ns a
-value) remain: sub-histograms, wider updates and a loop by hand were no faster. Losing forms, in
-the same harness: stretching pixels by arithmetic instead of a table (1.2 | 2.7), planar gathers for
-nearest sampling (0.87 against 0.28), a shift as one slice of the flat image and a mask (0.61
-against 0.23), gathers of 2 x 2 windows, packed colours. Bilinear turns went from 3.1 | 19.8 to
-2.0 | 12.8 by gathering planes where nothing is fused with them.
+Expected at 224: equalize, shear_y 2 ms less, sharpness 1.3, rotate 1.2, contrast 1.1, shear_x and
+translate_x 0.9, brightness 0.4. Sharpness, contrast and brightness gave 0.5, 0.3 and 0.1: blends
+cost 0.9 of floats and conversions in any form. Of equalize the histogram is now 2.9 (0.6 ns a
+value), the look-up 1.2, the scan 0.1.
+Before that (ms likewise): the prefix sum as an unrolled scan and not as products of 16 x 16
+(1.95 -> 1.53 at 32), extremes by halves of a row (autocontrast 0.86 -> 0.62).
 
-Measured at loads of 2.5 to 3.5 on two cores: 25 to 30 times timm at 32 pixels nearest, 20 to 23
-bilinear, but 2.5 to 3.2 and 4.4 to 4.9 at 224, below the aims of 4 and 6: at that size the engine's
-time is gathers and the histogram, which Pillow does nearly as fast. A second device showed nothing
-(0.78 and 0.95) where others used the cores; once, 1.9 between the best calls at 224.
+Losing forms, in the same harness. Histogram at 224, of 2.9: one scatter for all channels 4.0,
+uint16 places 3.5, chunks of 4 or 16 rows 3.2 and 3.3, four interleaved tables 3.3, a loop over
+groups of rows 5.9; pairs of values in a table of 65,536 are 2.7 there, whose clearing costs more
+than that at 32. Prefix sums by comparing 0.8 more, `cumsum` 0.1 more. Packing once for both layers,
+by its parts (not built): point operations lose what geometry gains. Unpacking by `jnp.stack` inside
+a branch 2.4 for 0.35. Padding for shear_y's outside 4.4 for 1.9. Sums of grey without slicing
+channels 16 for 2.4, `color` through packed colours 3.9 for 1.8, a stencil over the flat image 33
+for 3.1, its division in 16 bits no change. Bilinear shear_x and translate_x along rows of bytes 5.7
+for 3.2, packed 3.1 for 3.3. The loop: layers unrolled, images updated in place, one loop over all
+calls, all within 5 %; branches that slice for themselves 10 for 3, that also write 54. Earlier:
+stretching by arithmetic (1.2 | 2.7), planar gathers for nearest sampling, a shift as one slice of
+the flat image and a mask, gathers of 2 x 2 windows.
+
+The engine, old and new in turn, 100 calls each, loads of 1.6 to 3: 32x224x224 nearest 3.66 -> 3.02
+ms at best and 4.78 -> 4.10 in the median, bilinear 4.78 -> 4.22 and 7.30 -> 5.64; 256x32x32 1.22 ->
+0.96 and 1.60 -> 1.29 in the median. What the rows say stands in `launch/benchmarks/results`.
+
+A second device: the program of two has no collective, every array in it is half as long, the draw
+is cut, too. Supposed, not isolated, to keep it below 2 at 224: one device has both cores already
+(21 kernels of the program are cut in two), and of two halves of 32 images the slower is waited for.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 import importlib.util
 import itertools
 import os
@@ -49,10 +68,12 @@ from PIL import Image
 
 from augjax import augment, data
 from augjax.augment import bilinear, matrices
+from augjax.augment.select import GATHERS, gathered_look_up, select_layer
+from augjax.augment.staging import staged
 from augjax.train import sharding
 from launch.benchmarks import measure, peers
 
-jax.config.update("jax_num_cpu_devices", 2)
+CPU_DEVICES = 2  # what `launch.benchmark` asks JAX for before the first row
 
 CIFAR = Path(__file__).resolve().parents[3] / "shared/data/tfds"
 PAIRS = 24
@@ -68,24 +89,6 @@ def images(count: int, size: int) -> np.ndarray:
         return small
     return np.stack([np.asarray(Image.fromarray(x).resize((size, size), Image.Resampling.BICUBIC))
                      for x in small])
-
-
-@contextmanager
-def cores(count: int) -> Iterator[None]:
-    """Holds every thread of this process to `count` cores, where the system can (Linux)."""
-    def hold(allowed):
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), allowed)
-
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    everything = os.sched_getaffinity(0)
-    try:
-        hold(sorted(everything)[-count:])
-        yield
-    finally:
-        hold(everything)
 
 
 # --- what is timed -------------------------------------------------------------------------------
@@ -121,6 +124,55 @@ def vmapped_switch(pixels: np.ndarray) -> Callable[[], Any]:
     return lambda: jax.block_until_ready(step(next(keys), pixels))
 
 
+def every_branch(apart: bool) -> Callable[[np.ndarray], Callable[[], Any]]:
+    """A vmapped switch as a compiler sees it, in forms tuned for batches: all branches, one kept.
+
+    The forms are those of `select`, its histogram and its look-up changed to what a CPU likes.
+    `apart` has every branch's result finished before one is kept, which no vmapped switch does and
+    which is faster where results are small.
+    """
+    policy = augment.randaugment(9.0, map="timm")
+
+    def layer(images, op, row, ops):
+        result = images
+        for place, name in enumerate(ops):
+            def branch(images, row, name=name):
+                chosen = jnp.zeros(images.shape[0], jnp.int32)
+                return select_layer(images, chosen, row, (name,), "nearest", BATCHES)
+
+            done = staged(branch, images, row) if apart else branch(images, row)
+            result = jnp.where((op == place)[:, None, None, None], done, result)
+        return result
+
+    @jax.jit
+    def step(key, images):
+        program = augment.draw(
+            augment.image_keys(key, images.shape[0]), policy, images.shape[1:])
+        for at in range(program.op.shape[1]):
+            images = layer(images, program.op[:, at], program.parameters[:, at], program.ops)
+        return images
+
+    def peer(pixels):
+        keys = itertools.cycle(jax.random.split(jax.random.key(1), 50))
+        return lambda: jax.block_until_ready(step(next(keys), pixels))
+    return peer
+
+
+def _darker_by_scattering(images):
+    batch, channels = images.shape[0], images.shape[-1]
+    table = 256 * jnp.arange(batch * channels, dtype=jnp.int32).reshape(batch, 1, 1, channels)
+    counts = jnp.zeros(batch * channels * 256, jnp.int32).at[(images + table).reshape(-1)].add(
+        1, mode="promise_in_bounds")
+    return staged(lambda n: jnp.cumsum(n, -1) - n, counts.reshape(batch, channels, 256))
+
+
+def _look_up_staged(images, tables):
+    return gathered_look_up(images, staged(lambda tables: tables, tables))
+
+
+BATCHES = GATHERS._replace(darker=_darker_by_scattering, look_up=_look_up_staged)
+
+
 def turned(pixels: np.ndarray, by_pix: bool) -> Callable[[], Any]:
     """Every image turned by its own angle, bilinear: dm-pix's rotate, or ours (floats in, out)."""
     count, size = pixels.shape[:2]
@@ -146,7 +198,7 @@ def against(peer: Callable[[np.ndarray], Callable[[], Any]], count: int, size: i
         if importlib.util.find_spec(needs) is None:
             return measure.unmeasured(name, f"{needs} is not installed")
         pixels = images(count, size)
-        with cores(os.cpu_count() if many_cores else 1):
+        with measure.cores(os.cpu_count() if many_cores else 1):
             own = mine(pixels) if mine else ours(pixels, interpolation, map=map)
             other = peer(pixels)
             other()  # compiles, starts its processes
@@ -175,7 +227,6 @@ EQUAL = peers.timm(peers.NEAREST)
 HALF = "timm does half the work: p 0.5, bilinear or bicubic by chance"
 ONE_PAIR = "kornia draws one pair of operations per batch, so the work is not equal"
 FLOATS = "dm-pix's floats against uint8; no fill"
-VMAPPED = "the same operations, in forms made for a branch"
 
 
 def _rows() -> Iterator[tuple[str, Callable[[str], dict[str, Any]]]]:
@@ -197,8 +248,14 @@ def _rows() -> Iterator[tuple[str, Callable[[str], dict[str, Any]]]]:
         yield f"kornia, {shape}", against(peers.kornia, *size, needs="kornia", note=ONE_PAIR)
     yield "timm's default, 512x32x32", against(
         peers.timm(None, 0.5), 512, 32, needs="timm", note=HALF)
-    yield "vmap(lax.switch), 256x32x32", against(vmapped_switch, 256, 32, 20, note=VMAPPED)
-    yield "vmap(lax.switch), 32x224x224", against(vmapped_switch, *LARGE, note=VMAPPED)
+    for shape in ("256x32x32", "32x224x224"):
+        size, aim = SIZES[shape], 20 if shape == "256x32x32" else None
+        yield f"vmap(lax.switch), {shape}, forms for a branch", against(
+            vmapped_switch, *size, note="flatters us: the engine's own forms under vmap")
+        yield f"vmap(lax.switch), {shape}, forms for batches", against(
+            every_branch(apart=False), *size, aim, note="as compiled: all branches, one kept")
+        yield f"every branch apart, {shape}, forms for batches", against(
+            every_branch(apart=True), *size, note="no vmapped switch, but the best of its kind")
     for shape in ("256x32x32", "32x224x224"):
         yield f"dm-pix rotate, order 1, {shape}", against(
             lambda pixels: turned(pixels, by_pix=True), *SIZES[shape], note=FLOATS,

@@ -1,10 +1,32 @@
 """How this project measures: interleaved pairs in one run, medians, honest intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import csv
+import io
 from math import comb
+import os
 import statistics
 import time
 from typing import Any
+
+
+@contextmanager
+def cores(count: int | None) -> Iterator[None]:
+    """Holds every thread of this process to `count` cores, where the system can (Linux)."""
+    def hold(allowed):
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setaffinity(int(thread), allowed)
+
+    if count is None or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    everything = os.sched_getaffinity(0)
+    try:
+        hold(sorted(everything)[-count:])
+        yield
+    finally:
+        hold(everything)
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -70,3 +92,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         for r in rows
     ]
     return "\n".join(lines)
+
+
+def csv_table(rows: list[dict[str, Any]]) -> str:
+    """The "csv" part of the rows that have one, as a CSV file's text; empty where none has."""
+    parts = [row["csv"] for row in rows if "csv" in row]
+    text = io.StringIO()
+    if parts:
+        writer = csv.DictWriter(text, list(parts[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(parts)
+    return text.getvalue()

@@ -5,16 +5,16 @@ measured. Sources: timm/data/auto_augment.py, torchvision/transforms, kornia/aug
 """
 
 from collections.abc import Callable
-import importlib
 import importlib.util
 import multiprocessing
 from pathlib import Path
-import sys
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from launch import torchvision_beside_torch
 
 Call = Callable[[], Any]
 NEAREST, BILINEAR = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
@@ -68,25 +68,7 @@ def _worked(part):
 
 
 def _torchvision() -> ModuleType:
-    """torchvision.transforms beside a CPU torch, whose compiled operators it cannot register."""
-    import torch.library
-
-    def without_its_operators(register):
-        def skip(name, *arguments, **options):
-            if isinstance(name, str) and name.startswith("torchvision::"):
-                return lambda function: function
-            return register(name, *arguments, **options)
-
-        return skip
-
-    whole = torch.library.register_fake, torch.library.register_autograd
-    try:
-        torch.library.register_fake, torch.library.register_autograd = map(
-            without_its_operators, whole)
-        importlib.import_module("torchvision")
-        return sys.modules["torchvision.transforms"]
-    finally:
-        torch.library.register_fake, torch.library.register_autograd = whole
+    return torchvision_beside_torch.load("torchvision.transforms")
 
 
 def torchvision_pil(pixels: np.ndarray) -> Call:

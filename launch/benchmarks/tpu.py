@@ -11,11 +11,15 @@ without geometry, and the whole engine below 5 % of a ResNet-50 train step's 82 
 
 What came (jax 0.10.2, libtpu 0.0.51; 64x224x224): 2 to 16 copies without geometry, 48 for geometry
 nearest, 176 bilinear, 67 for a layer of all of timm's operations. Two layers are 6.3 % of the step,
-not 5; bilinear 18.7 %, and its temporaries 8 copies, not 4. On the way to that: gathers replaced by
-16 x 16 one-hot products 145 copies for both tables, by comparing with all 256 values 16 each;
-geometry 75 with two products per parity and a transposed result, 71 with one, 48 with the
-intermediate in uint8 and indices in int16. Half of what is left of geometry is copies between the
-layout that moves along rows and the one that moves along columns.
+not 5; bilinear 17.4 %. Its temporaries were 8.2 float32 copies of the batch, the aim below 4: done
+eight images after eight they are 0.15. The compiler counts the body of a loop once, however often
+it runs, so bilinear bytes are those of one such group, compiled by itself, times the groups. On the
+way to that: gathers replaced by 16 x 16 one-hot products 145 copies for both tables, by comparing
+with all 256 values 16 each; geometry 75 with two products per parity and a transposed result, 71
+with one, 48 with the intermediate in uint8 and indices in int16. Half of what is left of geometry
+is copies between the layout that moves along rows and the one that moves along columns; 15 copies
+are the input's way into on-chip memory, in four slices that are each charged the whole of it.
+Groups of 8 or 16 images change nothing for nearest sampling (67.4, 67.2).
 """
 
 from collections.abc import Callable, Iterator
@@ -30,6 +34,7 @@ import numpy as np
 from augjax import augment
 from augjax.augment import maps, ops
 from augjax.augment.rows import ROW
+from augjax.augment.tpu import images_at_a_time
 from launch.benchmarks import measure
 
 SIZES = {"64x224x224": (64, 224), "256x32x32": (256, 32)}
@@ -60,14 +65,20 @@ def layer(names: tuple[str, ...], count: int, size: int, interpolation: str) -> 
                     ((count, 1, ROW), jnp.int32))
 
 
+def at_once(count: int, size: int, interpolation: str) -> int:
+    """How many images to compile for: of a loop over groups the compiler counts one group alone."""
+    return images_at_a_time(count, size, size) if interpolation == "bilinear" else count
+
+
 def moved(names: Callable[[], tuple[str, ...]], count: int, size: int, interpolation: str
           ) -> Callable[[str], dict[str, Any]]:
     """A row: bytes accessed in copies of the uint8 batch."""
     def work(name: str) -> dict[str, Any]:
         if importlib.util.find_spec("libtpu") is None:
             return measure.unmeasured(name, "libtpu is not installed")
-        done = layer(names(), count, size, interpolation)
-        batch = count * size * size * 3
+        images = at_once(count, size, interpolation)
+        done = layer(names(), images, size, interpolation)
+        batch = images * size * size * 3
         copies = done.cost_analysis()["bytes accessed"] / batch
         temporaries = done.memory_analysis().temp_size_in_bytes / (4 * batch)
         note = f"{HEAD}; temporaries {temporaries:.2f} float32 copies"
@@ -80,8 +91,9 @@ def share(count: int, size: int, interpolation: str) -> Callable[[str], dict[str
     def work(name: str) -> dict[str, Any]:
         if importlib.util.find_spec("libtpu") is None:
             return measure.unmeasured(name, "libtpu is not installed")
-        done = layer(maps.MAPS["timm"].ops, count, size, interpolation)
-        moves = LAYERS * done.cost_analysis()["bytes accessed"]
+        images = at_once(count, size, interpolation)
+        done = layer(maps.MAPS["timm"].ops, images, size, interpolation)
+        moves = LAYERS * done.cost_analysis()["bytes accessed"] * count / images
         note = f"{HEAD}; {LAYERS} layers of one layer's estimate, {moves / 1e9:.2f} GB"
         return measure.row(name, [moves / (STEP_BYTES * count)], "of a ResNet-50 step's bytes",
                            at_most=0.05 if interpolation == "nearest" else None, note=note)

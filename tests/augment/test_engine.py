@@ -8,7 +8,7 @@ import pillow_oracle as pillow
 import pytest
 
 from augjax import augment, check
-from augjax.augment import maps, matrices, ops
+from augjax.augment import maps, matrices, ops, tpu
 
 augmented, applied = jax.jit(augment.augment), jax.jit(augment.apply)
 
@@ -56,6 +56,18 @@ def test_lowerings_are_equal(shape, layers, interpolation):
     np.testing.assert_array_equal(jax.jit(augment.select)(images, wanted), expected)
     np.testing.assert_array_equal(jax.jit(augment.products)(images, wanted), expected)
     assert (np.asarray(expected) != images).any()
+
+
+@pytest.mark.parametrize("size", [70, 7, 64])
+def test_groups_do_not_change_the_bits(size, monkeypatch):
+    """A TPU does bilinear sampling group after group where the whole batch is too large."""
+    images = batch(size)
+    wanted = every_operation(size, 1, 32, 32, 3, interpolation="bilinear")
+    expected = jax.jit(augment.per_image)(images, wanted)
+    monkeypatch.setattr(tpu, "PIXELS", 10 * 32 * 32)
+    assert tpu.images_at_a_time(size, 32, 32) == {70: 10, 7: 7, 64: 8}[size]
+    np.testing.assert_array_equal(
+        jax.jit(lambda *of: augment.products(*of))(images, wanted), expected)
 
 
 def test_layers_follow_each_other():

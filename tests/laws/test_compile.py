@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from augjax import check, schedule, train
+from augjax import augment, check, losses, schedule, train
 from augjax.train import metrics, stop
 from augjax.types import Knobs
-from train.helpers import noisy, objective, phase, recipe, rows, three_phases
+from train.helpers import fingerprint, noisy, objective, phase, recipe, rows, three_phases
 
 EVENT = "/jax/core/compile/backend_compile_duration"
 PROGRAMS = ("jit(step)", "jit(evaluate)")
@@ -116,6 +116,37 @@ def test_one_program_serves_numbers_arrays_and_schedules(tmp_path):
         assert counted(names)["jit(step)"] == (number == 0)
         logs.append(rows(tmp_path / str(number)))
     assert logs[0] == logs[1] == logs[2] != logs[3]
+
+
+def replayed(probabilities, levels=(9.0, 0.0, 4.0, 6.0)):
+    """A run of four epochs in which every epoch has its own segment of a PBA schedule.
+
+    A term of weight 0 reports the mean pixel: equalized and inverted images differ in it.
+    """
+    ops = ("invert", "solarize")
+    segments = [{"epochs": 1, "probabilities": [chance] * 4, "levels": [level] * 4}
+                for chance, level in zip(probabilities, levels, strict=True)]
+    policy = augment.replay(
+        {"version": 1, "map": "autoaugment", "ops": list(ops), "epochs": 4, "segments": segments},
+        epochs=4, counts=(0.0, 1.0))
+    seen = objective({"ce": losses.cross_entropy(), "pixels": fingerprint()}, views=augment.make(
+        {"train": augment.pipeline(augment.apply_policy)}))
+    turned = Knobs({"train": policy}, {"ce": 1.0, "pixels": 0.0}, 0.05)
+    return recipe(phase(made=seen, epochs=4, knobs=turned, structure="replayed"))
+
+
+def test_a_replayed_schedule_compiles_once_over_all_its_epochs(tmp_path):
+    """Its segments, and those of another schedule, are numbers of one program; and they act."""
+    chances = [(1.0, 0.0, 1.0, 0.5), (0.0, 0.0, 1.0, 0.5)]
+    pixels = []
+    for number, probabilities in enumerate(chances):
+        with compilations() as names:
+            train_on_one(replayed(probabilities), tmp_path / str(number))
+        assert counted(names) == dict.fromkeys(PROGRAMS, int(number == 0))
+        pixels.append([row["pixels"] for row in rows(tmp_path / str(number), "train")])
+    first, second = (np.reshape(values, (4, -1)) for values in pixels)  # by epoch
+    assert (first[0] != second[0]).all()  # all is augmented, or nothing
+    np.testing.assert_array_equal(first[1:], second[1:])  # from then on the same segments
 
 
 def test_going_on_in_the_same_process_compiles_nothing(tmp_path, monkeypatch):
