@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 
 PEERS = [  # for parity tests and benchmarks; torchvision and timm go in without their needs
-    "torch==2.13.0", "safetensors", "huggingface_hub", "pyyaml",
+    "torch==2.13.0", "huggingface_hub", "pyyaml",
 ]
 
 setup(
@@ -15,7 +15,7 @@ setup(
         "jax>=0.10.2", "flax>=0.12.8", "optax>=0.2.8", "orbax-checkpoint>=0.12.8",
         "ml_collections>=1.1", "absl-py", "dm-pix>=0.4.5", "numpy", "pillow",
         "tensorflow-datasets>=4.9.10", "array_record", "grain>=0.2.18",
-        "scikit-learn", "tensorboardX", "tqdm",
+        "scikit-learn", "tensorboardX", "tqdm", "safetensors", "msgpack", "matplotlib",
     ],
     extras_require={
         "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9"], "peers": PEERS,

@@ -8,6 +8,6 @@ config.
 """
 
 __all__ = [
-    "augment", "check", "compress", "data", "defaults", "losses", "method", "models", "parts",
-    "recipe", "schedule", "train", "tree", "types",
+    "augment", "check", "compress", "data", "defaults", "exchange", "losses", "method", "models",
+    "parts", "recipe", "schedule", "train", "tree", "types",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from augjax import check
+
 NONE = "none"  # where a name is asked for and there is nothing to name
 
 
@@ -36,17 +38,20 @@ def phase(**changes: Any) -> ConfigDict:
         "model": model("resnet20"),
         "init": "scratch",  # scratch | phase:NAME | run:DIR[#PHASE[@STEP]]
         "init_weights": "raw",  # raw | ema
+        "init_drop": (),  # globs of layers of the source that are left behind: ("extra_*",)
+        "init_fresh": (),  # globs of layers that start anew: ("head/*",)
         "teacher": NONE,  # none | phase:NAME | run:DIR[#PHASE[@STEP]]
         "teacher_weights": "raw",
         "trains": ("*",),
         "views": {"train": view()},
         "terms": {"ce": term("cross_entropy", label_smoothing=0.0)},
-        "combine": "weighted_sum",
-        "pick": "keep_all",
+        "combine": combine(),
+        "pick": pick(),
         "transform": {},
         "optimizer": optimizer(),
         "epochs": 1.0,
-        "batch_size": 128,
+        "batch_size": 128,  # images of one update
+        "accumulate": 1,  # micro-batches that an update is made of, for want of memory
         "ema": 0.0,  # decay; 0 keeps no average
         "eval": {"every_epochs": 1.0, "batch_size": 512},
         "repeat": {},  # {sparsity: (...), magnitude: (...)}: once per entry, each from the last
@@ -55,17 +60,26 @@ def phase(**changes: Any) -> ConfigDict:
 
 
 def model(name: str, **options: Any) -> ConfigDict:
-    """A network by name; `bn_images` 0 takes statistics over all rows."""
-    known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32"}
+    """A network by name; `bn_images` 0 takes statistics over all rows.
+
+    `mean`, `std` (per channel, of pixels / 255) and `image_size` (pixels a side that it sees) are
+    the data set's where they are not given.
+    """
+    known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32",
+             "mean": (), "std": (), "image_size": 0}
     return ConfigDict({"name": name, **known, **options})
 
 
 def view(base: str = "crop_flip", policy: Mapping[str, Any] | None = None, pad: int = 4,
-         domain: int = 0, rows: int = 1) -> ConfigDict:
-    """A view of the images themselves: layers of `augment.BASES` around a policy."""
+         domain: int = 0, rows: int = 1, erase: float = 0.0) -> ConfigDict:
+    """A view of the images themselves: layers of `augment.BASES` around a policy.
+
+    `erase` is the share of images in which random erasing fills a box, last of all, with the mean.
+    """
     return ConfigDict({
         "kind": "augmented", "base": base, "pad": pad, "domain": domain, "rows": rows,
         "policy": dict(policy or {"kind": NONE}),
+        "erase": {"probability": float(erase)},
     })
 
 
@@ -99,31 +113,122 @@ def term(kind: str, weight: float = 1.0, views: tuple[str, ...] = (), **options:
                        "views": views, **options})
 
 
+def combine(kind: str = "weighted_sum", **changes: Any) -> ConfigDict:
+    """How the terms' gradients become one, and every field of that kind.
+
+    weighted_sum | clipped (all terms but those of `task` are cut, parameter by parameter, to the
+    length of the task's gradient; lambda_mode after_clip | before_clip | ignored)
+    """
+    fields = {"clipped": {"task": ("ce",), "lambda_mode": "after_clip"}}.get(kind, {})
+    return ConfigDict({"kind": kind, **fields, **changes})
+
+
+def pick(kind: str = "keep_all", **changes: Any) -> ConfigDict:
+    """Which rows are worth learning from, and every field of that kind.
+
+    keep_all | top (the best `share` of the rows of `views` by `criterion` kl | teacher_entropy |
+    student_entropy, as one view `name`: CutMix-pick) | teacher_filter (of an image's rows in
+    `view`, the one that the teacher knows best and the student least)
+    """
+    fields = {
+        "top": {"criterion": "kl", "views": ("mixed",), "share": 0.5, "name": "picked",
+                "scoring": "train_discard", "rule": "global", "tau": 4.0},
+        "teacher_filter": {"view": "train", "ce_weight": 1.0, "kl_weight": 1.0, "tau": 4.0,
+                           "scoring": "eval"},
+    }.get(kind, {})
+    return ConfigDict({"kind": kind, **fields, **changes})
+
+
 def mask(sparsity: float, scope: str = "global") -> ConfigDict:
     """Prunes to `sparsity` before the phase begins, and keeps what is pruned at zero."""
     return ConfigDict({"sparsity": float(sparsity), "scope": scope})
 
 
 def optimizer(kind: str = "sgd", learning_rate: float = 0.1, **options: Any) -> ConfigDict:
-    """Every optimiser's fields; each kind reads its own."""
+    """sgd | adam | rmsprop_tf | any optimiser of optax (`train.OPTAX`: adamw, lamb, lion, ...).
+
+    momentum and nesterov are sgd's, b1, b2 and eps adam's; every other kind takes `options` over
+    its own defaults, as a dict: --config.student.optimizer.options='{"b2": 0.95}'.
+    """
     fields = {
         "kind": kind, "learning_rate": float(learning_rate), "learning_rate_schedule": schedule(),
-        "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay": ("*",),
-        "b1": 0.9, "b2": 0.999, "eps": 1e-8,
+        "base_batch": 0,  # 256: the rate is per 256 images, times batch_size / 256; 0: as it is
+        "momentum": 0.9, "nesterov": False, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "options": {},
+        "weight_decay": 0.0, "decay": ("*",),  # of the parameters whose path fits a glob
+        "clip_norm": 0.0,  # largest norm of the whole gradient, L2 included; 0: no clip
     }
     return ConfigDict(fields | options)
 
 
 def schedule(kind: str = "constant", stop: float = 0.0, epochs: tuple[float, ...] = (),
              factors: tuple[float, ...] = (), points: tuple[float, ...] = (),
-             warmup_epochs: float = 0.0) -> ConfigDict:
+             warmup_epochs: float = 0.0, factor: float = 0.97, every_epochs: float = 2.4,
+             sparsities: tuple[float, ...] = ()) -> ConfigDict:
     """How a scalar moves over its phase, starting from its value.
 
-    constant | linear, cosine (to `stop`) | piecewise (times `factors`, each from one of `epochs`
-    on) | table (through `points` at `epochs`, the scalar itself unused)
+    constant | linear, cosine (to `stop`) | piecewise (times `factors`, each once so many of
+    `epochs` are over) | exponential (times `factor` after every `every_epochs`) | table (through
+    `points` at `epochs`, the scalar itself unused) | sparsity (one value for the phase, through
+    `points` at `sparsities`, by that of its mask, 0 without one); cosine, piecewise and
+    exponential may rise from 0 over `warmup_epochs` first
     """
     return ConfigDict({"kind": kind, "stop": float(stop), "epochs": epochs, "factors": factors,
-                       "points": points, "warmup_epochs": float(warmup_epochs)})
+                       "points": points, "warmup_epochs": float(warmup_epochs),
+                       "factor": float(factor), "every_epochs": float(every_epochs),
+                       "sparsities": sparsities})
+
+
+# --- studies -------------------------------------------------------------------------------------
+
+
+def study(title: str, rows: Mapping[str, ConfigDict], claim: str = "",
+          seeds: tuple[int, ...] = (0, 1, 2), report: str = "student", scale: str = "full",
+          **changes: Any) -> ConfigDict:
+    """Rows, each a whole training config, times seeds, ending in one table (launch.study).
+
+    A row takes another row's network wherever a phase takes a source, as
+    "row:NAME[/SEED][#PHASE[@STEP]]": that row's run of the same seed, or of its only one.
+    """
+    fields = {
+        "title": title,
+        "claim": claim,
+        "scale": scale,  # full | small (directions reported, not promised) | tiny (for tests)
+        "rows": {name: varied(row, {}) for name, row in rows.items()},
+        "seeds": seeds,
+        "seeds_of": {},  # {row: its own seeds}: {"teacher": (0,)} is one teacher for all seeds
+        "report": report,  # the phase whose accuracy counts
+        "report_of": {},  # {row: another phase}
+        "published": {},  # {row: published(...)}
+        "comparisons": (),  # comparison(...), ...
+        "figures": {},  # {name: figure(...)}: plots beside those of rows and epochs
+        "data_note": "",  # what the table adds to the data's name, such as "JPEG copy"
+        "devices_per_run": 1,  # where there are several
+    }
+    for field in changes:
+        check.one_of("field of defaults.study", field, fields)
+    return ConfigDict(fields | changes).lock()
+
+
+def varied(row: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a training config with fields changed: {"student.epochs": 2.0}; none is new."""
+    copy = ConfigDict(row.to_dict()).lock()
+    copy.update_from_flattened_dict(changes)
+    return copy
+
+
+def published(top1: float, source: str, **known: Any) -> ConfigDict:
+    """Published accuracy in percent, and where; known: top1_std, top5 and the number of `runs`."""
+    return ConfigDict({"top1": top1, "source": source, **known})
+
+
+def comparison(says: str, source: str) -> ConfigDict:
+    """A published direction: "kd > plain", or with a margin in points, "pruned > dense - 1.5"."""
+    return ConfigDict({"says": says, "source": source})
+
+
+def figure(x_label: str, x: tuple[float, ...], lines: Mapping[str, tuple[str, ...]]) -> ConfigDict:
+    """A plot of accuracy over `x`; `lines` name a row for each x: {"KD": ("kd_5", "kd_9")}."""
+    return ConfigDict({"x_label": x_label, "x": x, "lines": dict(lines)})
 
 
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

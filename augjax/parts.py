@@ -17,6 +17,7 @@ import numpy as np
 
 from augjax import augment, check, compress, defaults, losses, method, models, schedule, train
 from augjax.defaults import NONE
+from augjax.method import Combine, Pick
 from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Start, Term, Transform
 
 
@@ -31,10 +32,29 @@ def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str 
 
 TERMS: dict[str, Callable[..., Term]] = {
     "cross_entropy": losses.cross_entropy,
+    "binary_cross_entropy": losses.binary_cross_entropy,
     "hinton": losses.hinton,
+    "teacher_disagreement": losses.teacher_disagreement,
+    "topk_kl": losses.topk_kl,
+    "dkd": losses.dkd,
+    "mutual": losses.mutual,
+    "rkd": losses.rkd,
+    "similarity": losses.similarity,
+    "attention": losses.attention,
+    "hint": losses.hint,
+    "kd_svd": losses.kd_svd,
+    "mhgd": losses.mhgd,
+    "ii_kd": losses.ii_kd,
+    "crd": losses.crd,
 }
-COMBINES = {"weighted_sum": method.weighted_sum}
-PICKS = {"keep_all": method.keep_all}
+FIELDS_OF = {"sgd": ("momentum", "nesterov"), "adam": ("b1", "b2", "eps")}  # others: `options`
+COMBINES: dict[str, Callable[..., Combine]] = {
+    "weighted_sum": lambda: method.weighted_sum, "clipped": method.clipped}
+CRITERIA: dict[str, Callable[[float], Any]] = {  # of a temperature, which entropies do not have
+    "kl": losses.kl_criterion,
+    "teacher_entropy": lambda tau: losses.entropy_criterion("teacher"),
+    "student_entropy": lambda tau: losses.entropy_criterion("student"),
+}
 POLICIES: dict[str, Callable[..., Any]] = {
     "randaugment": augment.randaugment,
     "ranged_randaugment": augment.ranged_randaugment,
@@ -50,15 +70,37 @@ SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
     "constant": lambda value, s: value,
     "linear": lambda value, s: schedule.linear(value, s.stop),
     "cosine": lambda value, s: schedule.cosine(value, s.stop, s.warmup_epochs),
-    "piecewise": lambda value, s: schedule.piecewise(value, _points(s, "factors"), s.warmup_epochs),
-    "table": lambda value, s: schedule.table(_points(s, "points")),
+    "piecewise": lambda value, s: schedule.piecewise(
+        value, points_of(s, "epochs", "factors"), s.warmup_epochs),
+    "exponential": lambda value, s: schedule.exponential(
+        value, s.factor, s.every_epochs, s.warmup_epochs),
+    "table": lambda value, s: schedule.table(points_of(s, "epochs", "points")),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
     "digits": ((0.3050,) * 3, (0.3755,) * 3),
     "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
+    "tiny_imagenet": IMAGENET,
+    "imagenet2012": IMAGENET,
     "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
 }
+
+
+def pick_top(criterion: str, views: tuple[str, ...], share: float, name: str, scoring: str,
+             rule: str, tau: float) -> Pick:
+    """`method.top` by a named criterion: CutMix-pick (spec B8)."""
+    score = CRITERIA[check.one_of("pick.criterion", criterion, CRITERIA)](tau)
+    return method.top(score, tuple(views), share, name, scoring, rule)
+
+
+def pick_best(view: str, ce_weight: float, kl_weight: float, tau: float, scoring: str) -> Pick:
+    """`method.best` by what the teacher knows and the student does not (spec B9)."""
+    return method.best(losses.teacher_filter(ce_weight, kl_weight, tau), view, scoring)
+
+
+PICKS: dict[str, Callable[..., Pick]] = {
+    "keep_all": method.keep_all, "top": pick_top, "teacher_filter": pick_best}
 
 
 @dataclass(frozen=True)
@@ -74,9 +116,12 @@ def build_net(block: ConfigDict, pictures: Pictures) -> Net:
     options = block.to_dict()
     name, bn_images = options.pop("name"), options.pop("bn_images")
     dtype = DTYPES[check.one_of("model.dtype", options.pop("dtype"), DTYPES)]
-    mean, std = statistics_of(pictures)
-    return models.build(name, pictures.classes, pictures.image_shape, mean=mean, std=std,
-                        bn_images=bn_images or None, dtype=dtype, **options)
+    mean, std = (tuple(options.pop(field, ())) or known for field, known in zip(
+        ("mean", "std"), statistics_of(pictures)))
+    size, (height, width, channels) = options.pop("image_size", 0), pictures.image_shape
+    return models.build(
+        name, pictures.classes, (size or height, size or width, channels), mean=mean, std=std,
+        bn_images=bn_images or None, dtype=dtype, **options)
 
 
 @dataclass(frozen=True)
@@ -109,7 +154,14 @@ def build_views(name: str, block: ConfigDict, pictures: Pictures) -> Shown:
             policies[view] = build_policy(f"{where}.policy", fields.policy, block.epochs, pictures)
             layers = (augment.apply_policy,)
         base = augment.BASES[check.one_of(f"{where}.base", fields.base, augment.BASES)]
-        sources[view] = augment.pipeline(*base(fields.pad, mean_fill(pictures), layers))
+        layers = base(fields.pad, mean_fill(pictures), layers)
+        erase = fields.get("erase")
+        if erase and erase.probability:
+            policies[view] = call(
+                f"{where}.erase", augment.with_erasing,
+                {"probability": erase.probability, "policy": policies.get(view)})
+            layers = (*layers, augment.random_erasing(None, mean_fill(pictures)))
+        sources[view] = augment.pipeline(*layers)
     return Shown(sources, policies, {view: fields.domain for view, fields in block.views.items()},
                  {view: fields.rows for view, fields in block.views.items()})
 
@@ -118,8 +170,17 @@ def build_knobs(name: str, block: ConfigDict, policies: Mapping[str, Any]) -> Kn
     """All that may be turned without compiling anything, schedules included."""
     weights = {term: scheduled(f"{name}.terms.{term}", fields, "weight")
                for term, fields in block.terms.items()}
+    return Knobs(policies, weights, build_rate(name, block))
+
+
+def build_rate(name: str, block: ConfigDict) -> Any:
+    """The learning rate or its schedule; all of it is per `base_batch` images where one is set."""
     rate = scheduled(f"{name}.optimizer", block.optimizer, "learning_rate")
-    return Knobs(policies, weights, rate)
+    base = block.optimizer.get("base_batch", 0)
+    check.require(base >= 0, f"{name}.optimizer.base_batch", "images, or 0 for none", base,
+                  "256 is common")
+    times = block.batch_size / base if base else 1.0
+    return (lambda clock: np.float32(times * rate(clock))) if callable(rate) else times * rate
 
 
 def build_policy(where: str, block: ConfigDict, epochs: float, pictures: Pictures) -> Any:
@@ -161,10 +222,36 @@ def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:
     options = block.to_dict()
     kind, seen = options.pop("kind"), tuple(options.pop("views"))
     options.pop("weight"), options.pop("weight_schedule", None)
-    term = call(where, TERMS[check.one_of(f"{where}.kind", kind, TERMS)], options)
-    for view in seen:
+    builder = TERMS[check.one_of(f"{where}.kind", kind, TERMS)]
+    term = call(where, builder, _tuples(options))
+    for view in seen:  # of those that the pick leaves
         check.one_of(f"{where}.views", view, views)
     return on_views(term, seen) if seen else term
+
+
+def build_combine(name: str, block: ConfigDict | str, terms: tuple[str, ...]) -> Combine:
+    """The combine of a phase; a bare name is a block without fields."""
+    options = {"kind": block} if isinstance(block, str) else block.to_dict()
+    kind = check.one_of(f"{name}.combine.kind", options.pop("kind"), COMBINES)
+    for term in options.get("task", ()):
+        check.one_of(f"{name}.combine.task", term, terms)
+    return call(f"{name}.combine", COMBINES[kind], _tuples(options))
+
+
+def build_pick(name: str, block: ConfigDict) -> tuple[Pick, tuple[str, ...]]:
+    """The pick of a phase, and the views that terms may look at after it."""
+    options = block.pick.to_dict()
+    kind = check.one_of(f"{name}.pick.kind", options.pop("kind"), PICKS)
+    views = tuple(block.views)
+    for view in (*options.get("views", ()), *filter(None, [options.get("view")])):
+        check.one_of(f"{name}.pick: view", view, views)
+    check.require(kind == "keep_all" or block.teacher != NONE
+                  or options.get("criterion") == "student_entropy", f"{name}.pick",
+                  "a teacher, which its criterion asks", "none", "name one in the phase's teacher")
+    made = call(f"{name}.pick", PICKS[kind], options)
+    if kind != "top":
+        return made, views
+    return made, (*(view for view in views if view not in options["views"]), options["name"])
 
 
 def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:
@@ -186,15 +273,43 @@ def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit
 
 
 def build_optimizer(name: str, block: ConfigDict) -> Any:
-    builder = train.OPTIMIZERS[check.one_of(f"{name}.optimizer.kind", block.kind, train.OPTIMIZERS)]
-    own = inspect.signature(builder).parameters
-    options = {key: value for key, value in block.to_dict().items() if key in own}
-    return builder(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    """The optimiser by its kind. What is set and not read by that kind is refused."""
+    where, plain = f"{name}.optimizer", defaults.optimizer().to_dict()
+    for field in block:
+        check.one_of(f"field of {where}", field, plain)
+    fields = {**plain, **block.to_dict()}
+    kind = check.one_of(f"{where}.kind", fields["kind"], {*train.OPTIMIZERS, *train.OPTAX})
+    mine, options = FIELDS_OF.get(kind, ()), fields["options"]
+    instead = "" if mine else f", or try {where}.options={{...}}"
+    for field in sorted({field for own in FIELDS_OF.values() for field in own} - {*mine}):
+        check.require(fields[field] == plain[field], f"{where}.{field}",
+                      f"the default, {plain[field]}, as {kind!r} does not read it", fields[field],
+                      "leave it as it is" + instead)
+    check.require(not (mine and options), f"{where}.options", f"none, as {kind!r} has its fields "
+                  f"{', '.join(mine)} beside it", options, "set those")
+    given = _tuples({field: fields[field] for field in (
+        *mine, "weight_decay", "decay", "clip_norm")})
+    if kind not in train.OPTIMIZERS:
+        return train.from_optax(kind, _tuples(options), **given)
+    builder = train.OPTIMIZERS[kind]
+    for option in options:
+        check.one_of(f"field of {where}.options", option,
+                     set(inspect.signature(builder).parameters) - set(given))
+    return builder(**given, **options)
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows lists alone."""
+    return {name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()}
 
 
 def scheduled(where: str, block: ConfigDict, scalar: str) -> Any:
     """A number, or the schedule that starts from it."""
-    moves = block.get(f"{scalar}_schedule", defaults.schedule())
+    plain, given = defaults.schedule(), block.get(f"{scalar}_schedule", {})
+    for field in given:
+        check.one_of(f"field of {where}.{scalar}_schedule", field, plain)
+    moves = ConfigDict({**plain, **given})
     kind = check.one_of(f"{where}.{scalar}_schedule.kind", moves.kind, SCHEDULES)
     return SCHEDULES[kind](float(block[scalar]), moves)
 
@@ -211,9 +326,9 @@ def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:
     return function(**options)
 
 
-def _points(block: ConfigDict, name: str) -> dict[float, float]:
-    """{epoch: number} from two fields of a schedule."""
-    epochs, numbers = tuple(block["epochs"]), tuple(block[name])
-    check.require(len(epochs) == len(numbers), f"schedule {block.kind!r}",
-                  f"as many {name} as epochs", f"{epochs} and {numbers}", "give pairs")
-    return dict(zip(epochs, numbers))
+def points_of(block: ConfigDict, places: str, numbers: str) -> dict[float, float]:
+    """{place: number} from two fields of a schedule."""
+    at, given = tuple(block[places]), tuple(block[numbers])
+    check.require(len(at) == len(given), f"schedule {block.kind!r}",
+                  f"as many {numbers} as {places}", f"{at} and {given}", "give pairs")
+    return dict(zip(at, given))

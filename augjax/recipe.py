@@ -1,6 +1,7 @@
 """From a ConfigDict to a Recipe: phases in order, ladders unrolled, sources found."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from augjax import check, data, defaults, method, parts, train
+from augjax import check, data, defaults, method, parts, schedule, train
 from augjax.parts import Pictures
 from augjax.train import Phase, Recipe, Source
 from augjax.types import Knobs
@@ -20,10 +21,13 @@ REPEATED = {  # what a ladder may vary, and where it stands in a phase
 }
 
 
-def build(config: ConfigDict) -> Recipe:
-    """The recipe of a config. Raises ConfigError or DataError; touches no device."""
+def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
+    """The recipe of a config. Raises ConfigError or DataError; touches no device.
+
+    `dataset` stands in for the config's own, as for a dry run, which has no data.
+    """
     phases = expanded(config)
-    dataset = load_data(config)
+    dataset = dataset or load_data(config)
     pictures = Pictures(dataset.name, dataset.classes, dataset.image_shape)
     built = build_phases(phases, pictures)
     return Recipe(
@@ -68,6 +72,8 @@ def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
                 if block[field] == f"phase:{old}":
                     block[field] = f"phase:{new}"
         rungs = _rungs(name, block)
+        for phase in rungs.values():
+            _set_by_sparsity(phase, phase.transform.get("mask", {}).get("sparsity", 0.0))
         blocks |= rungs
         last[name] = list(rungs)[-1]
     return blocks
@@ -90,6 +96,19 @@ def _rungs(name: str, block: ConfigDict) -> dict[str, ConfigDict]:
             copy.init = f"phase:{list(rungs)[-1]}"
         rungs[f"{name}-{rung + 1}"] = copy
     return rungs
+
+
+def _set_by_sparsity(block: ConfigDict, sparsity: float) -> None:
+    """Gives every scalar whose schedule is of sparsities its value, for good."""
+    for field in tuple(block):
+        if not isinstance(block[field], ConfigDict):
+            continue
+        if not field.endswith("_schedule") or block[field].get("kind") != "sparsity":
+            _set_by_sparsity(block[field], sparsity)
+            continue
+        points = parts.points_of(block[field], "sparsities", "points")
+        block[field.removesuffix("_schedule")] = schedule.at_sparsity(points, sparsity)
+        block[field] = defaults.schedule()
 
 
 def _is_phase(block: Any) -> bool:
@@ -120,26 +139,30 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
                 ) -> Phase:
     teacher = parse_source(f"{name}.teacher", block.teacher, block.teacher_weights, before)
     init = parse_source(f"{name}.init", block.init, block.init_weights, before)
+    if init:
+        init = replace(init, drop=tuple(block.init_drop), fresh=tuple(block.init_fresh))
     nets = {"student": parts.build_net(block.model, pictures)}
     if teacher:
         trained = teacher.origin or before[teacher.phase]
         nets["teacher"] = trained.objective.nets[teacher.learner]
     transform, edits = parts.build_transform(name, block.transform)
     shown = parts.build_views(name, block, pictures)
+    pick, seen = parts.build_pick(name, block)
     knobs = parts.build_knobs(name, block, shown.policies)
     objective = method.Objective(
         nets=nets, learners=("student",), views=shown.views(),
-        terms={term: parts.build_term(f"{name}.terms.{term}", fields, tuple(block.views))
+        terms={term: parts.build_term(f"{name}.terms.{term}", fields, seen)
                for term, fields in block.terms.items()},
-        pick=parts.named(f"{name}.pick", block.pick, parts.PICKS)(),
+        pick=pick,
         transform=transform, trains=tuple(block.trains),
     )
     return Phase(
         name=name, objective=objective, knobs=knobs, epochs=block.epochs,
         batch_size=block.batch_size, optimizer=parts.build_optimizer(name, block.optimizer),
         init={"student": init} if init else {}, frozen={"teacher": teacher} if teacher else {},
-        edits=edits, combine=parts.named(f"{name}.combine", block.combine, parts.COMBINES),
-        ema=block.ema or None, evaluate_epochs=block.eval.every_epochs,
+        edits=edits, combine=parts.build_combine(name, block.combine, tuple(block.terms)),
+        ema=block.ema or None, accumulate=block.accumulate,
+        evaluate_epochs=block.eval.every_epochs,
         evaluate_batch=block.eval.batch_size,
         structure=structure(block, knobs, pictures, teacher, before),
     )
@@ -152,15 +175,18 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Sour
     All that is turned by knobs or done before the phase begins is left out.
     """
     fields = json.loads(block.to_json())
-    for field in ("init", "init_weights", "teacher", "teacher_weights", "epochs", "repeat", "eval"):
+    for field in ("init", "init_weights", "init_drop", "init_fresh", "teacher", "teacher_weights",
+                  "epochs", "repeat", "eval"):
         fields.pop(field)
     for view in fields["views"].values():
         for knob in ("policy", "alpha", "probability"):
             view.pop(knob, None)  # their numbers are knobs; the rest is in the tree of knobs
+        if "erase" in view:  # whether; how often is a knob
+            view["erase"]["probability"] = view["erase"]["probability"] > 0
     for term in fields["terms"].values():
         term.pop("weight"), term.pop("weight_schedule")
-    for rate in ("learning_rate", "learning_rate_schedule"):
-        fields["optimizer"].pop(rate)
+    for rate in ("learning_rate", "learning_rate_schedule", "base_batch"):
+        fields["optimizer"].pop(rate, None)
     for part in fields["transform"].values():
         part.pop("sparsity", None)
     taught = (teacher.origin or before[teacher.phase]).structure if teacher else None
@@ -181,7 +207,8 @@ def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase
         return Source(check.one_of(where, rest, before or ["scratch"]), weights=weights)
     check.require(kind == "run" and bool(rest), where,
                   "scratch, phase:NAME or run:DIR[#PHASE[@STEP]]", repr(text),
-                  "write for example phase:teacher")
+                  "make it a run folder with `python -m launch.convert` and name that"
+                  if kind == "file" else "write for example phase:teacher")
     folder, _, place = rest.partition("#")
     name, _, step = place.partition("@")
     check.require(step in ("",) or step.isdigit(), where, "a step number after @", step,

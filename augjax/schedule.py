@@ -15,6 +15,8 @@ from augjax.types import Clock
 
 Schedule = Callable[[Clock], Any]
 
+EARLY = 1e-6  # of an epoch: far less than a step, more than what 3 * 0.1 and 0.3 differ by
+
 
 def constant(value: float) -> Schedule:
     """The same value throughout."""
@@ -36,8 +38,34 @@ def cosine(start: float, stop: float = 0.0, warmup_epochs: float = 0.0) -> Sched
     return value
 
 
+def exponential(value: float, factor: float = 0.97, every_epochs: float = 2.4,
+                warmup_epochs: float = 0.0) -> Schedule:
+    """A staircase: `value`, times `factor` once more after every `every_epochs`.
+
+    Its stairs count from the phase's first update; those inside a warm-up, which rises linearly
+    from 0 to `value`, are not seen. Raises ConfigError unless factor and epochs are positive.
+    Source: EfficientNet, spec M3 (tensorflow/tpu, efficientnet/utils.py).
+    """
+    check.require(factor > 0, "exponential schedule", "a factor above 0", factor, "0.97 is common")
+    check.require(every_epochs > 0, "exponential schedule", "every_epochs above 0", every_epochs,
+                  "say after how many epochs the factor applies")
+
+    def scaled(clock):
+        epoch = np.asarray(clock.epoch)
+        result = value * factor ** np.floor((epoch + EARLY) / every_epochs)
+        if warmup_epochs:
+            result = np.where(epoch < warmup_epochs - EARLY, value * epoch / warmup_epochs, result)
+        return np.float32(result)
+
+    return scaled
+
+
 def piecewise(value: float, factors: Mapping[float, float], warmup_epochs: float = 0.0) -> Schedule:
-    """`value`, multiplied by each factor from its epoch on: {epoch: factor}."""
+    """`value`, multiplied by each factor once its epochs are over: {epochs done: factor}.
+
+    {150: 0.1} first acts in the 151st epoch: RepDistiller's "after 150, active from the next
+    epoch" (spec, recipe RD; its code compares epochs counted from 1 by `epoch > 150`).
+    """
     check.require(
         all(epoch >= 0 for epoch in factors),
         "piecewise schedule", "epochs >= 0", sorted(factors), "give {epoch: factor}",
@@ -46,7 +74,7 @@ def piecewise(value: float, factors: Mapping[float, float], warmup_epochs: float
     def scaled(clock):
         result = np.full(np.shape(clock.epoch), value, np.float64)
         for epoch, factor in sorted(factors.items()):
-            result = np.where(np.asarray(clock.epoch) >= epoch, result * factor, result)
+            result = np.where(np.asarray(clock.epoch) >= epoch - EARLY, result * factor, result)
         return np.float32(result * _warmup(clock, warmup_epochs))
 
     return scaled
@@ -54,10 +82,25 @@ def piecewise(value: float, factors: Mapping[float, float], warmup_epochs: float
 
 def table(points: Mapping[float, float]) -> Schedule:
     """Linear interpolation between {epoch: value}, constant outside."""
-    check.require(len(points) > 0, "table schedule", "at least one point", points,
-                  "give {epoch: value}")
-    epochs = sorted(points)
-    return lambda clock: np.float32(np.interp(clock.epoch, epochs, [points[e] for e in epochs]))
+    check_points("table", points, "epoch")
+    return lambda clock: np.float32(_between(points, clock.epoch))
+
+
+def at_sparsity(points: Mapping[float, float], sparsity: float) -> float:
+    """Linear interpolation between {sparsity: value}, constant outside: spec C3's magnitudes."""
+    check_points("sparsity", points, "sparsity")
+    return float(_between(points, sparsity))
+
+
+def check_points(kind: str, points: Mapping[float, float], what: str) -> None:
+    """Raises ConfigError where there is nothing to interpolate between."""
+    check.require(len(points) > 0, f"{kind} schedule", "at least one point", points,
+                  f"give {{{what}: value}}")
+
+
+def _between(points, at):
+    known = sorted(points)
+    return np.interp(at, known, [points[place] for place in known])
 
 
 def _warmup(clock, epochs):

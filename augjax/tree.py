@@ -36,6 +36,20 @@ def matches(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
+def without(tree: Mapping, patterns: tuple[str, ...], path: str = "") -> dict:
+    """Nested dictionaries without the leaves that fit a pattern, nor what then is empty."""
+    kept = {}
+    for name, part in tree.items():
+        here = f"{path}{name}"
+        if isinstance(part, Mapping):
+            part = without(part, patterns, f"{here}/")
+            if part:
+                kept[name] = part
+        elif not matches(here, patterns):
+            kept[name] = part
+    return kept
+
+
 def digest(tree: Mapping) -> str:
     """SHA-256 over sorted path, dtype, shape and bytes of every leaf (DESIGN section 8)."""
     sha = hashlib.sha256()

@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from augjax import check
+
 PyTree = Any
 Params = PyTree
 Stats = PyTree
@@ -90,13 +92,17 @@ class Signals:
 
     rows: Rows
     outputs: Mapping[str, Outputs] = field(default_factory=dict)
+    notes: Mapping[str, jax.Array] = field(default_factory=dict)  # {metric: []}, left on the way
 
     def only(self, names: tuple[str, ...]) -> "Signals":
-        """The same signals, restricted to the rows of the named views."""
+        """The same signals, restricted to the rows of the named views; ConfigError if one is not
+        there, as after a pick that has chosen among its rows."""
         views = self.rows.views
+        for name in names:
+            check.one_of("view of a term", name, [view.name for view in views])
         kept = tuple(view for view in views if view.name in names)
         rows, outputs = take_views((self.rows, self.outputs), views, names)
-        return Signals(dataclasses.replace(rows, views=kept), outputs)
+        return Signals(dataclasses.replace(rows, views=kept), outputs, self.notes)
 
 
 def take_views(tree: PyTree, views: tuple[View, ...], names: tuple[str, ...]) -> PyTree:
@@ -138,17 +144,22 @@ class Term(NamedTuple):
 
     init(key, signals) -> (params, state)                        `signals` hold shapes only
     apply(params, state, signals, key) -> (value [], state)
+
+    `per_example` promises a mean over rows of what each row gives by itself, so that a batch may
+    be seen in parts (gradient accumulation); pairs of rows and sums over rows are nothing such.
     """
 
     init: Callable[..., tuple[Params, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
+    per_example: bool = False
 
 
-def stateless(loss: Callable[[Signals], jax.Array]) -> Term:
-    """A Term from any function of the signals that returns a scalar."""
+def stateless(loss: Callable[[Signals], jax.Array], per_example: bool = False) -> Term:
+    """A Term from any function of the signals that returns a scalar; `per_example` as in Term."""
     return Term(
         init=lambda key, signals: ({}, {}),
         apply=lambda params, state, signals, key: (loss(signals), state),
+        per_example=per_example,
     )
 
 
@@ -159,6 +170,7 @@ def on_views(term: Term, names: tuple[str, ...]) -> Term:
         apply=lambda params, state, signals, key: term.apply(
             params, state, signals.only(names), key
         ),
+        per_example=term.per_example,
     )
 
 

@@ -1,6 +1,9 @@
 """Trains a config's phases, or goes on where the run folder stopped.
 
 python -m launch.train --config=configs/quickstart.py --workdir=runs/quickstart [--config.a.b=c ...]
+
+With --dry_run nothing is trained and no data are needed: every phase's update is compiled, for the
+devices at hand or for TPUs that are not there (--topology=v5e:4x4), and what it needs is printed.
 """
 
 import json
@@ -9,13 +12,15 @@ from pathlib import Path
 from absl import flags
 import jax
 
-from augjax import check, recipe, train
+from augjax import check, data, recipe, train
 from launch import common
 
 CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, new or to be continued.")
 PREVIOUS = flags.DEFINE_bool(
     "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile and count, without data; train nothing.")
+TOPOLOGY = flags.DEFINE_string("topology", "", "TPUs to compile a dry run for, such as v5e:4x4.")
 PROFILE = flags.DEFINE_bool("profile", False, "Write a JAX trace of a few steps of each phase.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0, HOST:PORT.")
 PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many processes take part.")
@@ -23,6 +28,9 @@ PROCESS = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
 
 
 def main() -> None:
+    if DRY_RUN.value:
+        return dry_run()
+    check.require(not TOPOLOGY.value, "--topology", "--dry_run beside it", "none", "add --dry_run")
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
@@ -38,6 +46,18 @@ def main() -> None:
     )
     if jax.process_index() == 0:
         print(f"\n{train.table(summary)}\n\nrun folder: {WORKDIR.value}")
+
+
+def dry_run() -> None:
+    """Prints what every phase needs: parameters, operations, bytes of one device."""
+    check.require(CONFIG.value is not None, "launch.train --dry_run", "--config", "none",
+                  "see --help")
+    config = CONFIG.value
+    described = data.described(config.data.name, config.data.image_size or None)
+    built = recipe.build(config, described)
+    common.cache_compilations()
+    mesh = train.topology_mesh(TOPOLOGY.value) if TOPOLOGY.value else train.make_mesh()
+    print(train.needs_table(train.needs(built, mesh)))
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def test_student_and_pruned_differ_by_their_mask_alone():
     ("student.terms.kd.kind", "hintn", "'hinton'"),
     ("student.optimizer.kind", "sdg", "'sgd'"),
     ("student.optimizer.learning_rate_schedule.kind", "cosin", "'cosine'"),
-    ("student.combine", "weighted_sums", "'weighted_sum'"),
-    ("student.pick", "keepall", "'keep_all'"),
+    ("student.combine.kind", "weighted_sums", "'weighted_sum'"),
+    ("student.pick.kind", "keepall", "'keep_all'"),
     ("student.teacher", "phase:techer", "'teacher'"),
     ("student.model.dtype", "float16", "'float32'"),
 ])

@@ -11,14 +11,15 @@
 from augjax.data.embedded import digits
 from augjax.data.epochs import order, stratified
 from augjax.data.host import batch_indices, feed, steps_per_epoch
-from augjax.data.named import READERS, load
+from augjax.data.named import described, READERS, load
 from augjax.data.records import tfds_images
 from augjax.data.source import (
     Dataset, Source, from_arrays, holdout, limited, resident, subset,
 )
 
 __all__ = [
-    "READERS", "Dataset", "Source", "batch_indices", "digits", "feed", "from_arrays", "holdout",
+    "READERS", "Dataset", "Source", "batch_indices", "described",
+    "digits", "feed", "from_arrays", "holdout",
     "limited", "load", "order", "resident", "steps_per_epoch", "stratified", "subset",
     "tfds_images",
 ]

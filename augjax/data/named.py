@@ -3,9 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from augjax import check
 from augjax.data import embedded, records
-from augjax.data.source import Dataset, limited
+from augjax.data.source import Dataset, Held, limited, read_only, Source
 from augjax.data.source import holdout as split_holdout
 
 
@@ -62,6 +64,27 @@ def _cifar(name, classes):
     return read
 
 
+def described(name: str, image_size: int | None = None) -> Dataset:
+    """The named data set's shape without its images, for programs that are compiled and never run.
+
+    `image_size` is the side of what is fed, for data sets whose images are cropped to any.
+    """
+    classes, size, count = FACTS[check.one_of("data set", name, FACTS)]
+    names = tuple(str(k) for k in range(classes))
+    shape = (image_size or size,) * 2 + (3,)
+    nothing = Held(np.zeros((0, *shape), np.uint8))
+    labels = read_only(np.zeros(count, np.int32))
+    train = Source(name, names, shape, labels, nothing, np.arange(count, dtype=np.int32))
+    return Dataset(name, names, shape, train, train)
+
+
+FACTS = {  # classes, pixels a side, training images
+    "digits": (10, 16, 1437),
+    "cifar10": (10, 32, 50_000),
+    "cifar100": (100, 32, 50_000),
+    "tiny_imagenet": (200, 64, 100_000),
+    "imagenet2012": (1000, 224, 1_281_167),
+}
 READERS = {
     "digits": _digits,
     "cifar10": _cifar("cifar10", 10),

@@ -1,14 +1,18 @@
 """Knowledge distillation from softened logits (Hinton et al. 2015)."""
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from augjax import check
-from augjax.losses.signals import outputs_of
+from augjax.losses.precise import in_float32
+from augjax.losses.signals import mean_logits, same_classes, student_and_teacher
 from augjax.types import Signals, Term, stateless
 
 FORMS = ("kl", "ce")
+MEANS = ("logits", "probabilities")
 
 
 def hinton(
@@ -16,25 +20,41 @@ def hinton(
     tau_square: bool = True,
     form: str = "kl",
     student: str = "student",
-    teacher: str = "teacher",
+    teacher: str | tuple[str, ...] = "teacher",
+    mean: str = "logits",
 ) -> Term:
     """Mean over rows of `kd`, as a Term (nats).
 
     kd_thrives_on_da: tau 4, tau_square, "kl". role_wise_kd: tau 1, no tau_square, "ce" (its
     released code: tau 3, no tau_square, "kl"). augmentation_in_compression: "ce", tau not given.
 
-    Raises ConfigError for a tau that is not positive or an unknown form, and at trace time for an
-    unknown net. Source: spec D1.
+    Of several teachers, `mean` says what is averaged: their "logits" (the geometric mean of what
+    they say) or their softened "probabilities" (Hinton et al. 2015 section 1 allows both).
+
+    Raises ConfigError for a tau that is not positive, an unknown form or mean, and at trace time
+    for an unknown net. Source: spec D1.
     """
     check.require(tau > 0, "tau", "a positive temperature", tau, "4 is common, 1 is no softening")
     check.one_of("form of kd", form, FORMS)
+    average = mean_logits
+    if check.one_of("mean of hinton", mean, MEANS) == "probabilities":
+        average = mean_probabilities(tau)
 
     def loss(signals: Signals) -> jax.Array:
-        z_s = outputs_of(signals, student, "hinton").logits
-        z_t = outputs_of(signals, teacher, "hinton").logits
+        z_s, z_t = student_and_teacher(signals, student, teacher, "hinton", average)
         return kd(z_s, z_t, tau, tau_square, form).mean()
 
-    return stateless(loss)
+    return stateless(loss, per_example=True)
+
+
+def mean_probabilities(tau: float | jax.Array) -> Callable[[Sequence[jax.Array]], jax.Array]:
+    """From several networks' logits to those of the mean of their softmax(z / tau)."""
+
+    def mean(said):
+        log_p = jnp.stack([jax.nn.log_softmax(in_float32(z) / tau) for z in said])
+        return tau * (jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(said)))
+
+    return mean
 
 
 def kd(
@@ -55,14 +75,9 @@ def kd(
     Raises ConfigError for an unknown form or logits of different shape. Source: spec D1.
     """
     check.one_of("form of kd", form, FORMS)
-    check.require(
-        z_s.shape == z_t.shape, "logits of student and teacher", f"one shape, {z_t.shape}",
-        z_s.shape, "give both networks the same rows and classes",
-    )
+    same_classes(z_s, z_t, "kd")
     z_t = jax.lax.stop_gradient(z_t)
-    log_p_s, log_p_t = (
-        jax.nn.log_softmax(z.astype(jnp.float32) / tau) for z in (z_s, z_t)
-    )
+    log_p_s, log_p_t = (jax.nn.log_softmax(in_float32(z) / tau) for z in (z_s, z_t))
     if form == "kl":
         value = optax.losses.kl_divergence_with_log_targets(log_p_s, log_p_t)
     else:

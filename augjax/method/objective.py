@@ -28,6 +28,7 @@ class Aux:
 
     stats: Mapping[str, Stats]
     terms: Mapping[str, PyTree]
+    notes: Mapping[str, jax.Array] = field(default_factory=dict)  # {metric: []}, of the pick
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Objective:
         weights = self.transform.apply(params["nets"], state.transform)
         signals, stats = self.see(weights, state, batch, see_key, knobs)
         losses, term_state = evaluate(self.terms, params["terms"], state.terms, signals, term_key)
-        return losses, Aux(stats, term_state)
+        return losses, Aux(stats, term_state, signals.notes)
 
     def see(
         self, weights: Mapping[str, Params], state: Any, batch: Batch, key: jax.Array, knobs: Knobs
@@ -79,6 +80,12 @@ class Objective:
         if self.pick:  # what the onlookers said is gathered, never recomputed
             signals, stats = self.pick(self.learning, weights, stats, signals, pick_key)
         return learn(self.learning, weights, stats, signals, net_key, self.trains)
+
+    def show(self, batch: Batch, key: jax.Array, policies: Mapping[str, PyTree]) -> Rows:
+        """The rows that a call with the same `key` sees, before any pick."""
+        see_key, _ = jax.random.split(key)
+        view_key, _, _ = jax.random.split(see_key, 3)
+        return self.views(view_key, batch, policies)
 
     def moving(self, gradients: PyTree) -> PyTree:
         """Zero wherever a parameter rests; the compiler then drops what led there."""

@@ -13,6 +13,7 @@ from augjax.data import Dataset
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import checkpoint, sharding
+from augjax.train.gradients import check_accumulation
 from augjax.train.optimizers import Optimizer, sgd
 from augjax.types import Edit, Knobs, Net, PyTree, Rows, View
 
@@ -34,6 +35,8 @@ class Source:
     weights: str = "raw"  # or "ema"
     learner: str = "student"
     origin: "Phase | None" = None
+    drop: tuple[str, ...] = ()  # globs of its parameters that are left behind: extra layers
+    fresh: tuple[str, ...] = ()  # globs of the taker's parameters that start anew: a head
 
     def __str__(self) -> str:
         where = f"run:{self.run}#{self.phase}" if self.run else f"phase:{self.phase}"
@@ -47,6 +50,7 @@ class Phase:
     init     {learner: Source}; a learner that is not named starts from scratch
     frozen   {onlooker: Source}
     edits    what is done once to the start: prune, drop layers, ... (types.Start -> Start)
+    accumulate micro-batches that an update of `batch_size` images is made of, one after the other
     structure  phases with equal structure share a compiled step; None: this phase alone
     """
 
@@ -61,6 +65,7 @@ class Phase:
     edits: Sequence[Edit] = ()
     combine: Combine = weighted_sum
     ema: float | None = None
+    accumulate: int = 1
     evaluate_epochs: float = 1.0
     evaluate_batch: int = 512
     structure: Hashable = None
@@ -126,6 +131,7 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
             phase.name not in RESERVED, "phase name", "a word of your own",
             f"the reserved word {phase.name!r}", f"choose another than {', '.join(RESERVED)}",
         )
+        check_accumulation(phase.name, phase.objective, phase.combine, phase.accumulate)
         _check_sizes(recipe, phase, mesh)
         _check_objective(recipe, phase)
         for place, sources in (("init", phase.init), ("frozen", phase.frozen)):
@@ -145,6 +151,11 @@ def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
         check.require(getattr(phase, name) > 0, f"{phase.name}.{name}", "more than 0",
                       getattr(phase, name), "a fraction of an epoch will do")
     sharding.check_divisible(f"{phase.name}.batch_size", phase.batch_size, mesh)
+    check.require(phase.batch_size % phase.accumulate == 0, f"{phase.name}.accumulate",
+                  f"a divisor of the batch_size {phase.batch_size}", phase.accumulate,
+                  "let every micro-batch have as many images")
+    sharding.check_divisible(f"images of a micro-batch of {phase.name}",
+                             phase.batch_size // phase.accumulate, mesh)
     sharding.check_divisible(f"{phase.name}.evaluate_batch", phase.evaluate_batch, mesh)
 
 
@@ -174,14 +185,25 @@ def _check_objective(recipe: Recipe, phase: Phase) -> None:
 
 
 def _check_source(what: str, source: Source, recipe: Recipe, net: Net) -> None:
-    """The source trained such a network, kept what is asked for and, in another run, is there."""
+    """The source trained such a network, kept what is asked for and, in another run, is there.
+
+    Such a network: alike in all that is neither dropped nor started anew.
+    """
     origin = source.origin or recipe.phase(source.phase)
     check.one_of(f"{what}: learner", source.learner, origin.objective.learners)
     check.one_of(f"{what}: weights", source.weights, ("raw", "ema"))
     check.require(source.weights == "raw" or origin.ema is not None, what,
                   "a phase that kept an average", "weights = ema", "use weights = raw")
-    needed, came = (tree.flatten(jax.eval_shape(one.init, jax.random.key(0)))
+    needed, came = (jax.eval_shape(one.init, jax.random.key(0))
                     for one in (net, origin.objective.nets[source.learner]))
+    for word, globs, side in (("drop", source.drop, came), ("fresh", source.fresh, needed)):
+        paths = sorted(set().union(*(tree.flatten(part) for part in side)))
+        for glob in globs:
+            check.require(any(tree.matches(path, (glob,)) for path in paths), f"{what}: {word}",
+                          f"globs of what the network has, such as {', '.join(paths[:3])}",
+                          repr(glob), "correct it or leave it out")
+    needed, came = (tree.flatten([tree.without(part, globs) for part in side]) for side, globs in (
+        (needed, source.fresh), (came, source.drop + source.fresh)))
     for path in sorted(set(needed) | set(came)):
         shapes = [str(side[path].shape) if path in side else "absent" for side in (needed, came)]
         check.require(shapes[0] == shapes[1], f"{what}: {path}", shapes[0], shapes[1],

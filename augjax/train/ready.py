@@ -82,16 +82,17 @@ def compile_phase(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) 
     """Compiles (or finds) the phase's update and its evaluation; a stop need not wait for them."""
     began = time.perf_counter()
     recipe, mesh = shared.recipe, shared.mesh
-    update = make_update(phase.objective, phase.optimizer, phase.combine, phase.ema)
+    update = make_update(
+        phase.objective, phase.optimizer, phase.combine, phase.ema, phase.accumulate)
     plan = place_plan(shared, start.plan(phase, recipe, 0))
-    source = shared.resident or _batch_shapes(recipe, phase.batch_size, mesh)
+    source = shared.resident or batch_shapes(recipe, phase.batch_size, mesh)
     arguments = (state, frozen, source, plan)
     learner = phase.objective.learners[0]
     judge = evaluate.make_evaluate(
         phase.objective.nets[learner], learner, phase.objective.transform)
     counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), evaluate.zero())
     seen = (counts, state.params["nets"], state.stats[learner], state.transform,
-            _batch_shapes(recipe, phase.evaluate_batch, mesh))
+            batch_shapes(recipe, phase.evaluate_batch, mesh))
     step = _compiled(shared, ("step", phase, arguments), lambda: lower_step(
         make_step(update, mesh, recipe.log_every), mesh, arguments))
     judged = _compiled(shared, ("evaluate", phase, seen), lambda: jax.jit(
@@ -143,7 +144,8 @@ def sources(shared: Run, phase: Phase, step: int, end: int) -> Iterator[Resident
         yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), batch)
 
 
-def _batch_shapes(recipe: Recipe, size: int, mesh: Mesh) -> Batch:
+def batch_shapes(recipe: Recipe, size: int, mesh: Mesh) -> Batch:
+    """A Batch of `size` images as ShapeDtypeStructs, cut over the devices."""
     def cut(shape, dtype):
         return jax.ShapeDtypeStruct((size, *shape), dtype, sharding=sharding.over_data(mesh))
 

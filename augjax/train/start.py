@@ -16,6 +16,7 @@ from augjax import check, tree
 from augjax.data import order
 from augjax.method.objective import evaluate
 from augjax.train import checkpoint, sharding
+from augjax.train.optimizers import of_moving
 from augjax.train.phases import check_trains, Phase, Recipe, saved_step, Source
 from augjax.train.state import Meters, TrainState
 from augjax.train.update import metric_names, Plan
@@ -90,6 +91,9 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
                 trained, state = origin.objective.transform.apply(trained, state), {}
             params[name] = trained[source.learner]
             inherited.update(tree.flatten(state))
+            if source.drop or source.fresh:
+                old, new = (params[name], stats[name]), net.init(jax.random.fold_in(key, place))
+                params[name], stats[name] = (_taken(*pair, source) for pair in zip(old, new))
         else:
             params[name], stats[name] = net.init(jax.random.fold_in(key, place))
     fresh = phase.objective.transform.init(params)
@@ -97,6 +101,12 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
     for edit in phase.edits:
         begun = edit(begun)
     return jax.tree.map(np.asarray, begun)
+
+
+def _taken(trained: PyTree, new: PyTree, source: Source) -> PyTree:
+    """A new tree with the trained leaves, but where it starts anew."""
+    kept = tree.flatten(tree.without(trained, source.drop + source.fresh))
+    return tree.map_with_path(lambda path, leaf: kept.get(path, leaf), new)
 
 
 def _transform_shapes(phase: Phase) -> PyTree:
@@ -120,11 +130,11 @@ def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start],
             stats=begun.stats,
             transform=begun.transform,
             terms=states,
-            opt_state=phase.optimizer.init(params),
+            opt_state=of_moving(phase.optimizer, phase.objective.trains).init(params),
             ema={"nets": begun.params, "stats": begun.stats} if phase.ema else {},
             key=key,
             step=jnp.int32(0),
-            meters=Meters(dict.fromkeys(metric_names(phase.objective), zero),
+            meters=Meters(dict.fromkeys(metric_names(phase.objective, signals), zero),
                           jnp.int32(0), jnp.int32(-1)),
             frozen={},
         )
@@ -148,11 +158,14 @@ def all_shapes(recipe: Recipe, mesh: Mesh) -> dict[str, Shapes]:
     """
     traced: dict[Any, Shapes] = {}
     for phase in recipe.phases:
-        key = (phase.structure or phase.name, phase.batch_size)
-        if key not in traced:
-            traced[key] = shapes(phase, recipe, mesh)
-    return {phase.name: traced[phase.structure or phase.name, phase.batch_size]
-            for phase in recipe.phases}
+        if kind_of(phase) not in traced:
+            traced[kind_of(phase)] = shapes(phase, recipe, mesh)
+    return {phase.name: traced[kind_of(phase)] for phase in recipe.phases}
+
+
+def kind_of(phase: Phase) -> Any:
+    """Phases of one kind have the same shapes and the same program."""
+    return phase.structure or phase.name, phase.batch_size, phase.accumulate
 
 
 def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
@@ -165,12 +178,12 @@ def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
     begun = Start(params, stats, jax.eval_shape(transform.init, params))
     batch, knobs = example(phase, recipe)
 
-    def see(begun, frozen):
+    def see(begun, frozen, batch):
         looked = SimpleNamespace(frozen=frozen, stats=begun.stats)
         weights = transform.apply(begun.params, begun.transform)
         return phase.objective.see(weights, looked, batch, phase_key(recipe, phase), knobs)[0]
 
-    signals = jax.eval_shape(see, begun, frozen)
+    signals = jax.eval_shape(see, begun, frozen, batch)
     state = jax.eval_shape(assembly(phase, recipe, signals), begun)
     check_trains(phase, {**state.params, "stats": state.stats})
     losses, _ = jax.eval_shape(
@@ -185,10 +198,11 @@ def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
 
 
 def example(phase: Phase, recipe: Recipe) -> tuple[Batch, Knobs]:
-    """A batch of zeros and the knobs of the first step; only traced."""
-    size = phase.batch_size
-    whole = jnp.zeros((size,), jnp.int32)
-    batch = Batch(jnp.zeros((size, *recipe.data.image_shape), jnp.uint8), whole, whole)
+    """Shapes of what the networks see at once, and the knobs of the first step."""
+    size = phase.batch_size // phase.accumulate
+    whole = jax.ShapeDtypeStruct((size,), jnp.int32)
+    image = jax.ShapeDtypeStruct((size, *recipe.data.image_shape), jnp.uint8)
+    batch = Batch(image, whole, whole)
     return batch, jax.tree.map(lambda table: jnp.asarray(table[0]), plan(phase, recipe, 0).knobs)
 
 
@@ -214,14 +228,19 @@ def plan(phase: Phase, recipe: Recipe, epoch: int) -> Plan:
 
 
 def tabulate(knobs: Knobs, first: int, steps: int, total: int) -> Knobs:
-    """The knobs at `steps` steps from `first` on: every leaf becomes [steps, ...]."""
+    """The knobs at `steps` steps from `first` on: every leaf becomes [steps, ...].
+
+    Schedules see a clock in float64, so that what begins at epoch 0.7 is not a step late.
+    """
     step = first + np.arange(steps, dtype=np.int32)
-    clock = Clock(step, np.float32(step / steps), np.float32(np.minimum(step / total, 1)))
+    clock = Clock(step, step / steps, np.minimum(step / total, 1))
 
     def value(leaf):
+        found = np.asarray(leaf(clock) if callable(leaf) else leaf)
         scalar = isinstance(leaf, (bool, int, float))  # means float32; arrays know their type
-        leaf = np.float32(leaf) if scalar else leaf
-        return leaf(clock) if callable(leaf) else np.broadcast_to(leaf, (steps, *np.shape(leaf)))
+        found = found.astype(np.float32) if scalar or found.dtype == np.float64 else found
+        return found if callable(leaf) else np.broadcast_to(found, (steps, *found.shape))
 
     tabulated = jax.tree.map(value, replace(knobs, clock=None), is_leaf=callable)
-    return replace(tabulated, clock=clock)
+    shown = Clock(step, np.float32(clock.epoch), np.float32(clock.progress))
+    return replace(tabulated, clock=shown)

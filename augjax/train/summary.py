@@ -21,6 +21,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     phases = {
         phase.name: {
             "epochs": phase.epochs, "batch_size": phase.batch_size,
+            "accumulate": phase.accumulate,
             "terms": sorted(phase.objective.terms), "nets": sorted(phase.objective.nets),
             "init": {name: str(source) for name, source in phase.init.items()},
             "frozen": {name: str(source) for name, source in phase.frozen.items()},

@@ -12,8 +12,10 @@ import optax
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import sharding
+from augjax.train.gradients import check_accumulation, of_batch, of_micro_batches
+from augjax.train.optimizers import of_moving
 from augjax.train.state import count, follow, TrainState
-from augjax.types import Batch, Knobs, PyTree, record
+from augjax.types import Batch, Knobs, PyTree, record, Signals
 
 Update = Callable[[TrainState, Batch, Knobs], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -23,15 +25,22 @@ def make_update(
     optimizer: optax.GradientTransformationExtraArgs,
     combine: Combine = weighted_sum,
     ema: float | None = None,
+    accumulate: int = 1,
 ) -> Update:
-    """Returns the pure update(state, batch, knobs) -> (state, {metric: [] float32})."""
+    """Returns the pure update(state, batch, knobs) -> (state, {metric: [] float32}).
+
+    With `accumulate` above 1 the batch passes through the networks in that many micro-batches
+    (`train.gradients`). Raises ConfigError for parts that do not allow it.
+    """
+    check_accumulation("update", objective, combine, accumulate)
+    optimizer = of_moving(optimizer, objective.trains)
+    gradients = of_batch(objective, combine)
+    if accumulate > 1:
+        gradients = of_micro_batches(objective, combine, accumulate)
 
     def update(state, batch, knobs):
         key = jax.random.fold_in(state.key, state.step)
-        losses, pullback, aux = jax.vjp(
-            lambda params: objective(params, state, batch, key, knobs), state.params, has_aux=True
-        )
-        grads = objective.moving(combine(lambda weights: pullback(weights)[0], losses, knobs))
+        grads, losses, aux = gradients(state, batch, key, knobs)
         updates, opt_state = optimizer.update(
             grads, state.opt_state, state.params, learning_rate=knobs.learning_rate
         )
@@ -40,6 +49,7 @@ def make_update(
         loss = sum(knobs.weights[name] * value for name, value in losses.items())
         metrics = {
             **losses,
+            **aux.notes,
             "loss": loss,
             "gradient_norm": optax.tree.norm(grads),
             "learning_rate": knobs.learning_rate,
@@ -49,9 +59,9 @@ def make_update(
     return update
 
 
-def metric_names(objective: Objective) -> tuple[str, ...]:
-    """What an update reports: every term, unweighted, and three of its own."""
-    return (*objective.terms, "loss", "gradient_norm", "learning_rate")
+def metric_names(objective: Objective, signals: Signals) -> tuple[str, ...]:
+    """What an update reports: every term, unweighted, the pick's notes, and three of its own."""
+    return (*objective.terms, *signals.notes, "loss", "gradient_norm", "learning_rate")
 
 
 @record

@@ -1,4 +1,4 @@
-"""Cross-entropy: reference values, mixing and smoothing, permutation, extremes."""
+"""Cross-entropy, softmax and binary: reference values, mixing, smoothing, permutation, extremes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,8 +7,11 @@ import optax
 import pytest
 
 from augjax import check
-from augjax.losses import cross_entropy, cross_entropy_rows
+from augjax.losses import (
+    binary_cross_entropy, binary_cross_entropy_rows, cross_entropy, cross_entropy_rows,
+)
 from augjax.types import Outputs, Rows, Signals, View
+from launch.torchvision_beside_torch import load
 
 LOGITS = np.sin(1 + np.arange(24)).reshape(4, 6).astype(np.float32)  # spec D15: z_s
 LABEL = np.arange(4, dtype=np.int32)
@@ -54,36 +57,58 @@ def test_smoothing_mixes_in_the_uniform_target():
     assert value(cross_entropy(0.1), signals()) == pytest.approx(float(expected.mean()), rel=1e-6)
 
 
-def test_another_net_and_an_unknown_one():
-    value(cross_entropy(net="peer"), signals(name="peer"))
-    with pytest.raises(check.ConfigError, match="'student'"):
-        value(cross_entropy(net="studen"), signals())
+def test_a_yes_or_no_for_every_class_by_hand():
+    """-mean_k [t log s(z) + (1 - t) log(1 - s(z))], float64, with mixed and smoothed targets."""
+    one_hot = np.eye(6)
+    target = LAM[:, None] * one_hot[LABEL] + (1 - LAM[:, None]) * one_hot[OTHER]
+    yes = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    for smoothing in (0.0, 0.1):
+        smooth = (1 - smoothing) * target + smoothing / 6
+        expected = -(smooth * np.log(yes) + (1 - smooth) * np.log(1 - yes)).mean(-1)
+        found = binary_cross_entropy_rows(LOGITS, LABEL, OTHER, LAM, smoothing)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        term = binary_cross_entropy(smoothing)
+        assert value(term, signals()) == pytest.approx(expected.mean(), rel=1e-6)
+
+
+BOTH = pytest.mark.parametrize("term, of_rows", [
+    (cross_entropy, cross_entropy_rows), (binary_cross_entropy, binary_cross_entropy_rows)])
+
+
+@BOTH
+def test_another_net_and_an_unknown_one(term, of_rows):
+    value(term(net="peer"), signals(name="peer"))
+    with pytest.raises(check.ConfigError, match=f"scored by {term.__name__}: .*'student'"):
+        value(term(net="studen"), signals())
     with pytest.raises(check.ConfigError, match=r"\[0, 1\)"):
-        cross_entropy(label_smoothing=1.0)
+        term(label_smoothing=1.0)
 
 
-def test_the_order_of_rows_does_not_matter():
+@BOTH
+def test_the_order_of_rows_does_not_matter(term, of_rows):
     order = np.array([2, 0, 3, 1])
     permuted = signals(LOGITS[order], LABEL[order], OTHER[order], LAM[order])
-    assert value(cross_entropy(0.1), signals()) == pytest.approx(
-        float(value(cross_entropy(0.1), permuted)), rel=1e-6
+    assert value(term(0.1), signals()) == pytest.approx(
+        float(value(term(0.1), permuted)), rel=1e-6
     )
 
 
-def test_bfloat16_is_computed_in_float32():
+@BOTH
+def test_bfloat16_is_computed_in_float32(term, of_rows):
     half = jnp.asarray(LOGITS, jnp.bfloat16)
-    got = cross_entropy_rows(half, LABEL, OTHER, LAM, 0.1)
+    got = of_rows(half, LABEL, OTHER, LAM, 0.1)
     assert got.dtype == jnp.float32
     np.testing.assert_array_equal(
-        got, cross_entropy_rows(half.astype(jnp.float32), LABEL, OTHER, LAM, 0.1)
+        got, of_rows(half.astype(jnp.float32), LABEL, OTHER, LAM, 0.1)
     )
 
 
-def test_extreme_logits_stay_finite():
+@BOTH
+def test_extreme_logits_stay_finite(term, of_rows):
     logits = jnp.asarray([[1e30, -1e30, 0.0], [-1e30, -1e30, -1e30]])
     label = jnp.array([1, 0])
     loss, gradient = jax.value_and_grad(
-        lambda z: cross_entropy_rows(z, label, label, jnp.ones(2), 0.1).sum()
+        lambda z: of_rows(z, label, label, jnp.ones(2), 0.1).sum()
     )(logits)
     assert jnp.isfinite(loss) and jnp.isfinite(gradient).all()
 
@@ -107,3 +132,29 @@ def test_pytorch_agrees(smoothing):
     )(jnp.asarray(LOGITS))
     assert float(ours) == pytest.approx(theirs.item(), rel=1e-6)
     np.testing.assert_allclose(gradient, z.grad.numpy(), atol=1e-6)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_pytorch_and_timm_agree_on_the_binary_one(smoothing):
+    """timm smooths what it makes of labels itself; mixed targets go to PyTorch's function."""
+    import torch
+
+    load("torchvision")  # which timm imports
+    from timm.loss import BinaryCrossEntropy
+
+    z = torch.tensor(LOGITS, requires_grad=True)
+    theirs = BinaryCrossEntropy(smoothing)(z, torch.tensor(LABEL))
+    theirs.backward()
+    unmixed = np.ones(4, np.float32)
+    ours, gradient = jax.value_and_grad(
+        lambda z: value(binary_cross_entropy(smoothing), signals(z, lam=unmixed))
+    )(jnp.asarray(LOGITS))
+    assert float(ours) == pytest.approx(theirs.item(), rel=1e-6)
+    np.testing.assert_allclose(gradient, z.grad.numpy(), atol=1e-6)
+
+    one_hot, lam = np.eye(6, dtype=np.float32), LAM[:, None]
+    target = (lam * one_hot[LABEL] + (1 - lam) * one_hot[OTHER]) * (1 - smoothing) + smoothing / 6
+    mixed = torch.nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(target))
+    assert float(value(binary_cross_entropy(smoothing), signals())) == pytest.approx(
+        mixed.item(), rel=1e-6)

@@ -80,6 +80,22 @@ def test_bfloat16_is_computed_in_float32():
     np.testing.assert_array_equal(got, kd(*exact, 4.0, True, "kl"))
 
 
+@pytest.mark.parametrize("mean", ["logits", "probabilities"])
+def test_several_teachers(mean):
+    """Of their logits, or of what they say at that temperature; one of them is itself."""
+    other = np.roll(Z_T, 1, axis=1)
+    given = signals()
+    given = Signals(given.rows, {**given.outputs, "other": Outputs(jnp.asarray(other))})
+    found = value(hinton(2.0, teacher=("teacher", "other"), mean=mean), given)
+    if mean == "logits":
+        target = (Z_T + other) / 2
+    else:
+        target = 2 * np.log((jax.nn.softmax(Z_T / 2) + jax.nn.softmax(other / 2)) / 2)
+    assert float(found) == pytest.approx(float(kd(Z_S, target, 2.0, True, "kl").mean()), rel=1e-5)
+    alone = value(hinton(2.0, teacher=("other",), mean=mean), given)
+    assert float(alone) == pytest.approx(float(kd(Z_S, other, 2.0, True, "kl").mean()), rel=1e-5)
+
+
 @pytest.mark.parametrize("form", ["kl", "ce"])
 def test_extreme_logits_stay_finite(form):
     z_s = jnp.asarray([[1e4, -1e4, 0.0], [0.0, 0.0, 0.0], [1e30, -1e30, 0.0]])
@@ -96,6 +112,10 @@ def test_tau_may_be_traced():
 def test_what_is_wrong_is_refused():
     with pytest.raises(check.ConfigError, match="positive temperature"):
         hinton(tau=0)
+    with pytest.raises(check.ConfigError, match="teacher of hinton: .*, got none"):
+        value(hinton(teacher=()), signals())
+    with pytest.raises(check.ConfigError, match="'logits', 'probabilities', got 'logit'"):
+        hinton(mean="logit")
     with pytest.raises(check.ConfigError, match="'ce', 'kl', got 'kld'"):
         hinton(form="kld")
     with pytest.raises(check.ConfigError, match="'student', 'teacher', got 'taecher'"):

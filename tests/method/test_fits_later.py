@@ -184,8 +184,10 @@ def test_a_pick_that_keeps_all_equals_no_pick():
     for pick in (None, method.keep_all(), method.top(by_index, ("train",), 1.0, name="train")):
         state, update, batch, knobs = ready(objective(pick=pick))
         results.append(update(state, batch, knobs)[0].params)
-    for other in results[1:]:
-        jax.tree.map(np.testing.assert_array_equal, results[0], other)
+    none, kept, chosen = results
+    jax.tree.map(np.testing.assert_array_equal, none, kept)
+    # the same rows from another program, which may round otherwise
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), none, chosen)
 
 
 def test_a_share_that_leaves_half_rows_is_refused():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from augjax import check, method
+from augjax import check, method, train
+from augjax.train import sharding
 from augjax.types import Outputs, Rows, Signals, View
 from train.helpers import CLASSES, SHAPE, small
 
@@ -69,7 +70,9 @@ def test_a_share_of_one_keeps_the_pool_as_it_is():
     signals = pool((View("weak"), View("mixed", 2)))
     kept = picked(method.top(by(np.arange(IMAGES * 3)), ("mixed",), 1.0, name="mixed"), signals)
     assert kept.rows.views == signals.rows.views
-    jax.tree.map(np.testing.assert_array_equal, kept, signals)
+    for part in ("rows", "outputs"):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(kept, part), getattr(signals, part))
 
 
 def test_keep_all_is_the_identity():
@@ -124,6 +127,59 @@ def test_an_unknown_way_of_scoring_is_refused_with_the_nearest():
 def test_shares_that_leave_a_group_short_are_refused():
     with pytest.raises(check.ConfigError, match="pick.share.*9 of 18 rows.*multiple or a fraction"):
         picked(method.top(by(np.zeros(36)), ("mixed",), 0.5))
+
+
+def test_the_ratio_is_the_mean_of_the_kept_over_that_of_the_pool():
+    scores = np.random.default_rng(3).uniform(1, 5, 36).astype(np.float32)
+    kept = picked(method.top(by(scores), ("mixed",), 1 / 3))
+    own = scores[mixed_rows()]
+    assert float(kept.notes["pick_ratio"]) == pytest.approx(np.sort(own)[-6:].mean() / own.mean())
+    assert float(picked(method.top(by(0 * scores), ("mixed",), 1 / 3)).notes["pick_ratio"]) == 1
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_each_device_may_choose_from_its_own_rows(devices):
+    scores = np.random.default_rng(4).permutation(36)
+    pick = method.top(by(scores), ("mixed",), 1 / 3, rule="per_device")
+    mesh = train.make_mesh(jax.devices()[:devices])
+    with jax.set_mesh(mesh):
+        cut = jax.device_put(pool(), sharding.over_data(mesh))
+        compiled = jax.jit(lambda signals: picked(pick, signals)).lower(cut).compile()
+        assert "all-gather" not in compiled.as_text()  # no row travels
+        kept = np.asarray(compiled(cut).rows.index).reshape(IMAGES, 4)[:, 3]
+    halves = np.split(mixed_rows(), devices)
+    best = [sorted(half, key=lambda row: -scores[row])[: IMAGES // devices] for half in halves]
+    assert sorted(kept) == sorted(np.concatenate(best))
+
+
+def test_a_device_must_have_a_whole_number_to_keep():
+    with jax.set_mesh(train.make_mesh(jax.devices()[:4])):
+        with pytest.raises(check.ConfigError, match="each of 4 devices"):
+            picked(method.top(by(np.zeros(36)), ("mixed",), 1 / 3, rule="per_device"))
+
+
+# --- the best candidate of every image -----------------------------------------------------------
+
+
+def test_best_keeps_one_candidate_of_every_image():
+    scores = np.random.default_rng(5).permutation(36)
+    signals = pool()
+    kept = picked(method.best(by(scores), "mixed"), signals)
+    assert kept.rows.views == (View("weak"), View("other", 2), View("mixed", 1, 1))
+    own = mixed_rows().reshape(IMAGES, 3)
+    chosen = own[np.arange(IMAGES), scores[own].argmax(1)]
+    index = np.asarray(kept.rows.index).reshape(IMAGES, 4)
+    assert np.array_equal(index[:, 3], chosen)
+    assert np.array_equal(kept.rows.image, np.asarray(signals.rows.image)[index.ravel()])
+    assert np.array_equal(kept.outputs["teacher"].logits[:, 0], index.ravel())
+
+
+def test_best_takes_the_first_of_equals_and_leaves_a_single_candidate_alone():
+    kept = picked(method.best(by(np.zeros(36)), "mixed")).rows
+    assert np.array_equal(kept.index.reshape(IMAGES, 4)[:, 3], mixed_rows()[::3])
+    signals = pool((View("weak"), View("mixed")))
+    alone = picked(method.best(by(np.arange(36)), "mixed"), signals)
+    jax.tree.map(np.testing.assert_array_equal, alone, signals)
 
 
 # --- how the learners look at the pool -----------------------------------------------------------
