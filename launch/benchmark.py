@@ -1,6 +1,10 @@
 """Measures ratios in one run; every row is written as it is measured, a second call goes on.
 
 python -m launch.benchmark SUITE --json=FILE [--deadline_s=N]
+
+The suite "gpu" is for the minutes of one session that has a GPU: the most important rows of all
+suites first, and what has no GPU to run on is shrunk or says so. Rows of models are also written
+as FILE's name with .csv, in timm's columns.
 """
 
 import datetime
@@ -10,14 +14,16 @@ from pathlib import Path
 import time
 
 from absl import flags
+import jax
 
 from augjax import check
 from augjax.train import folder
 from launch import common
 from launch.benchmarks import measure
 
-SUITES = ("augment", "tpu", "train")
-JSON = flags.DEFINE_string("json", None, "Where the rows are written; rows in it are not repeated.")
+SUITES = ("augment", "gpu", "models", "tpu", "train")
+JSON = flags.DEFINE_string(
+    "json", None, "Where the rows are written; what was measured there is not measured again.")
 DEADLINE = flags.DEFINE_float("deadline_s", float("inf"), "Start no row after this many seconds.")
 
 
@@ -26,8 +32,12 @@ def main(suite: str) -> None:
     check.require(bool(JSON.value), "launch.benchmark", "--json=FILE", "none", "name a file")
     path, began = Path(JSON.value), time.monotonic()
     stored = json.loads(path.read_text()) if path.exists() else {"rows": []}
+    stored["rows"] = [row for row in stored["rows"] if row["verdict"] != "not measured"]
     done = {row["row"] for row in stored["rows"]}
-    for name, work in importlib.import_module(f"launch.benchmarks.{suite}").ROWS.items():
+    module = importlib.import_module(f"launch.benchmarks.{suite}")
+    if devices := getattr(module, "CPU_DEVICES", None):
+        jax.config.update("jax_num_cpu_devices", devices)
+    for name, work in module.ROWS.items():
         if name in done or time.monotonic() - began > DEADLINE.value:
             continue
         stored["rows"].append(work(name))
@@ -35,6 +45,8 @@ def main(suite: str) -> None:
                    "date": datetime.date.today().isoformat(), "versions": folder.versions()}
         path.parent.mkdir(parents=True, exist_ok=True)
         folder.write_json(path, stored)
+        if table := measure.csv_table(stored["rows"]):
+            path.with_suffix(".csv").write_text(table)
         print(measure.table(stored["rows"][-1:]).splitlines()[-1], flush=True)
     print(f"\n{stored.get('hardware', '')}\n{measure.table(stored['rows'])}")
 

@@ -5,6 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from augjax import data, recipe, train
@@ -21,27 +22,24 @@ def load(path):
     return module
 
 
-def built(config):
-    """The recipe of a config, on noise of the right shape where its data are not at hand."""
-    shape, classes = {"digits": ((16, 16, 3), 10), "cifar10": ((32, 32, 3), 10),
-                      "cifar100": ((32, 32, 3), 100)}[config.data.name]
-    images = jax.numpy.zeros((classes * 4, *shape), "uint8")
-    labels = [number % classes for number in range(len(images))]
-    split = data.from_arrays(config.data.name, images, labels, [str(k) for k in range(classes)])
-    phases = recipe.build_phases(
-        recipe.expanded(config), recipe.Pictures(config.data.name, classes, shape))
-    dataset = data.Dataset(config.data.name, split.class_names, shape, split, split)
-    return train.Recipe(phases, dataset)
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_traces_at_full_size(path):
-    whole = built(load(path).get_config())
+    config = load(path).get_config()
+    whole = recipe.build(config, data.described(config.data.name, config.data.image_size or None))
     mesh = sharding.make_mesh(jax.devices()[:1])
     for phase in whole.phases:
-        one_epoch = replace(phase, batch_size=min(phase.batch_size, len(whole.data.train)))
-        assert start.shapes(one_epoch, whole, mesh).signals.outputs["student"].logits.shape[1] \
-            == whole.data.classes
+        shapes = start.shapes(phase, whole, mesh)
+        assert shapes.signals.outputs["student"].logits.shape[1] == whole.data.classes
+
+
+def noise(config):
+    """As much noise as a tiny config asks for, in the shape of its data."""
+    like = data.described(config.data.name, config.data.image_size or None)
+    images = np.random.default_rng(0).integers(
+        0, 256, (config.data.limit, *like.image_shape), np.uint8)
+    split = data.from_arrays(like.name, images, np.arange(len(images)) % like.classes,
+                             like.class_names)
+    return replace(like, train=split, test=split)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -51,7 +49,11 @@ def test_says_claim_command_data_and_what_was_measured(path):
         assert word in text, f"{path} does not state its {word.lower()}"
 
 
-def test_tiny_form_takes_two_steps(tmp_path):
-    whole = built(load(ROOT / "configs/cifar/resnet20.py").get_config("scale=tiny"))
-    summary = train.run(whole, tmp_path, devices=jax.devices()[:1])
+@pytest.mark.parametrize("path, arg", [
+    ("cifar/resnet20.py", "scale=tiny"),
+    ("imagenet/efficientnet.py", "b0,scale=tiny"),
+])
+def test_tiny_form_takes_two_steps(tmp_path, path, arg):
+    config = load(ROOT / "configs" / path).get_config(arg)
+    summary = train.run(recipe.build(config, noise(config)), tmp_path, devices=jax.devices()[:1])
     assert summary["phases"]["student"]["steps"] == 2

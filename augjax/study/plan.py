@@ -1,0 +1,268 @@
+"""What a study is: rows, each a whole training config, times seeds, and which run needs which."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+import functools
+import re
+from typing import Any
+
+from augjax import check
+from augjax.study.compare import Claim, parse_claim
+
+FIELDS = (
+    "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "published",
+    "comparisons", "figures", "data_note", "devices_per_run",
+)
+SCALES = ("full", "small", "tiny")
+PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
+NAME = re.compile(r"[\w-]+")
+SOURCE = re.compile(r"row:([\w-]+)(?:/(\d+))?(?:#([\w-]+)(@\d+)?)?")
+SOURCES = "row:NAME[/SEED][#PHASE[@STEP]]"
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training run of a study; its folder is runs/ROW/SEED."""
+
+    row: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.row}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training config as plain data, the names of its phases, and which of them counts."""
+
+    config: Mapping[str, Any]
+    phases: tuple[str, ...]
+    report: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The network of another run that a config asks for."""
+
+    run: Run
+    phase: str
+    step: str = ""  # "@2000", or the last one saved
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Lines of rows over a number that they vary."""
+
+    x_label: str
+    x: tuple[float, ...]
+    lines: Mapping[str, tuple[str, ...]]  # {line: a row for each x}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows times seeds, what was published of them, and what is claimed."""
+
+    title: str
+    claim: str
+    scale: str  # full | small | tiny
+    rows: Mapping[str, Row]
+    published: Mapping[str, Mapping[str, Any]]  # {row: numbers in percent and their source}
+    comparisons: tuple[tuple[Claim, str], ...]  # (what is claimed, where)
+    figures: Mapping[str, Figure]
+    data_note: str
+    devices_per_run: int
+
+    @functools.cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run after those that it needs; all rows at one seed before the next seed."""
+        return tuple(_in_order_of_need(self))
+
+    @functools.cached_property
+    def sources(self) -> dict[Run, dict[str, Taken]]:
+        """{run: {source as its config writes it: what it stands for}}."""
+        texts = {name: _sources(row.config) for name, row in self.rows.items()}
+        return {Run(name, seed): {text: taken(self, Run(name, seed), text) for text in texts[name]}
+                for name, row in self.rows.items() for seed in row.seeds}
+
+    def run(self, text: str) -> Run:
+        """The run called ROW/SEED."""
+        return {str(run): run for run in self.runs}[
+            check.one_of("--run", text, [str(run) for run in self.runs])]
+
+    def needed(self, run: Run) -> list[Run]:
+        """The runs that must be done before this one."""
+        return sorted({need.run for need in self.sources[run].values()})
+
+    def level(self, run: Run) -> int:
+        """0 for a run that needs none, else one more than the highest that it needs."""
+        return max((self.level(other) + 1 for other in self.needed(run)), default=0)
+
+    def config(self, run: Run, place: Callable[[Taken], str]) -> dict[str, Any]:
+        """The training config of a run; `place` writes where another run's network lies."""
+        found = {text: place(need) for text, need in self.sources[run].items()}
+        return _replaced(self.rows[run.row].config, found) | {"seed": run.seed}
+
+    def joined(self, run: Run) -> dict[str, Any]:
+        """One training config of what a run needs and then the run itself, to be checked as one.
+
+        Phases of other runs are called ROW/SEED/PHASE, and come first.
+        """
+        whole = self.config(run, lambda need: f"phase:{need.run}/{need.phase}")
+        before = {}
+        for other in self.needed(run):
+            theirs, row = self.joined(other), self.rows[other.row]
+            mine = (*row.config["phases"], *row.phases)
+            theirs = _replaced(theirs, {f"phase:{name}": f"phase:{other}/{name}" for name in mine})
+            before |= {name if "/" in name else f"{other}/{name}": theirs[name]
+                       for name in theirs["phases"]}
+        return {**whole, **before, "phases": [*before, *whole["phases"]]}
+
+
+def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tuple[str, ...]]
+          ) -> Study:
+    """The study that a config describes (fields: `defaults.study`); `config` is plain data.
+
+    `phases_of` names the phases of a training config, ladders unrolled. Raises ConfigError for a
+    name that nothing has, a source that leads nowhere and rows that need each other.
+    """
+    for field in config:
+        check.one_of("field of the study", field, FIELDS)
+    rows = _rows(config, phases_of)
+    study = Study(
+        title=config["title"], claim=config["claim"],
+        scale=check.one_of("scale", config["scale"], SCALES), rows=rows,
+        published=_published(config["published"], rows),
+        comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
+        figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},
+        data_note=config["data_note"], devices_per_run=config["devices_per_run"],
+    )
+    check.require(study.devices_per_run >= 1, "devices_per_run", "1 or more",
+                  study.devices_per_run, "one device a run is the rule")
+    _ = study.runs  # finds what leads nowhere and what goes in a circle
+    return study
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def _rows(config: Mapping[str, Any], phases_of: Callable) -> dict[str, Row]:
+    given = config["rows"]
+    check.require(len(given) > 0, "rows", "at least one", "none", "name a training config")
+    for field in ("seeds_of", "report_of"):
+        for name in config[field]:
+            check.one_of(field, name, given)
+    rows = {}
+    for name, block in given.items():
+        check.require(bool(NAME.fullmatch(name)), "row name", "letters, digits, - and _",
+                      repr(name), "it becomes the name of a folder")
+        check.require(isinstance(block, Mapping) and "phases" in block, f"row {name!r}",
+                      "a whole training config, as defaults.config makes it",
+                      sorted(block) if isinstance(block, Mapping) else repr(block),
+                      "build it with defaults.config")
+        phases = tuple(phases_of(block))
+        report = config["report_of"].get(name, config["report"])
+        rows[name] = Row(
+            config=block, phases=phases, seeds=_seeds(name, config),
+            report=check.one_of(f"phase that counts in row {name!r} (report, report_of)", report,
+                                phases))
+    return rows
+
+
+def _seeds(name: str, config: Mapping[str, Any]) -> tuple[int, ...]:
+    seeds = tuple(config["seeds_of"].get(name, config["seeds"]))
+    whole = all(isinstance(seed, int) and seed >= 0 for seed in seeds)
+    check.require(whole and 0 < len(seeds) == len(set(seeds)), f"seeds of row {name!r}",
+                  "different whole numbers from 0 on", seeds, "write for example (0, 1, 2)")
+    return seeds
+
+
+def _published(given: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Mapping[str, Any]]:
+    for row, numbers in given.items():
+        check.one_of("published", row, rows)
+        for field in numbers:
+            check.one_of(f"field of published.{row}", field, PUBLISHED)
+        check.require({"top1", "source"} <= set(numbers), f"published.{row}", "top1 and its source",
+                      sorted(numbers), "use defaults.published")
+        check.require(1 < numbers["top1"] <= 100, f"published.{row}.top1", "accuracy in percent",
+                      numbers["top1"], "write 70.66 for 0.7066; an error rate is 100 minus it")
+    return dict(given)
+
+
+def _comparison(entry: Mapping[str, str], rows: Mapping[str, Row]) -> tuple[Claim, str]:
+    for field in entry:
+        check.one_of("field of a comparison", field, ("says", "source"))
+    claim = parse_claim(entry["says"])
+    for row in (claim.better, claim.worse):
+        check.one_of(f"row of the comparison {entry['says']!r}", row, rows)
+    return claim, entry["source"]
+
+
+def _figure(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Figure:
+    check.require(bool(NAME.fullmatch(name)), "figure name", "letters, digits, - and _",
+                  repr(name), "it becomes the name of a file")
+    x = tuple(entry["x"])
+    for line, along in entry["lines"].items():
+        check.require(len(along) == len(x), f"figures.{name}.lines.{line}",
+                      f"a row for each of {len(x)} x", along, "name as many")
+        for row in along:
+            check.one_of(f"figures.{name}.lines.{line}", row, rows)
+    lines = {line: tuple(along) for line, along in entry["lines"].items()}
+    return Figure(entry["x_label"], x, lines)
+
+
+# --- who needs whom ------------------------------------------------------------------------------
+
+
+def taken(study: Study, run: Run, text: str) -> Taken:
+    """What a source row:NAME[/SEED][#PHASE[@STEP]] of a run stands for.
+
+    Without a seed it is the run's own; a row that has but one seed lends that to all.
+    """
+    where = f"source in row {run.row!r}"
+    parts = SOURCE.fullmatch(text)
+    check.require(bool(parts), where, SOURCES, repr(text), "write for example row:teacher")
+    name, seed, phase, step = parts.groups()
+    row = study.rows[check.one_of(where, name, study.rows)]
+    wanted = int(seed) if seed else row.seeds[0] if len(row.seeds) == 1 else run.seed
+    check.require(wanted in row.seeds, f"{where}, {text!r}",
+                  f"a seed of row {name!r}, {row.seeds}", wanted,
+                  f"add it to that row's seeds, or write row:{name}/{row.seeds[0]}")
+    phase = check.one_of(f"{where}: phase of row {name!r}", phase or row.phases[-1], row.phases)
+    return Taken(Run(name, wanted), phase, step or "")
+
+
+def _in_order_of_need(study: Study) -> Iterator[Run]:
+    placed: set[Run] = set()
+
+    def place(run: Run, path: tuple[Run, ...]) -> Iterator[Run]:
+        check.require(run not in path, "sources of rows", "no run that needs itself",
+                      " needs ".join(map(str, (*path[path.index(run):], run)))
+                      if run in path else "", "let one of them begin from scratch")
+        if run not in placed:
+            for other in study.needed(run):
+                yield from place(other, (*path, run))
+            placed.add(run)
+            yield run
+
+    for seed in dict.fromkeys(seed for row in study.rows.values() for seed in row.seeds):
+        for name, row in study.rows.items():
+            if seed in row.seeds:
+                yield from place(Run(name, seed), ())
+
+
+def _sources(config: Any) -> list[str]:
+    """Every text "row:..." anywhere in a config."""
+    if isinstance(config, Mapping):
+        return [text for value in config.values() for text in _sources(value)]
+    if isinstance(config, (list, tuple)):
+        return [text for value in config for text in _sources(value)]
+    return [config] if isinstance(config, str) and config.startswith("row:") else []
+
+
+def _replaced(config: Any, new: Mapping[str, str]) -> Any:
+    if isinstance(config, Mapping):
+        return {name: _replaced(value, new) for name, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [_replaced(value, new) for value in config]
+    return new.get(config, config) if isinstance(config, str) else config

@@ -1,0 +1,118 @@
+"""Plots of a study: its rows, their accuracy as it grew, and lines over what rows vary."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from augjax.study import folders
+from augjax.study.plan import Figure, Study
+from augjax.train import metrics
+
+INCHES, DPI = (7.0, 4.5), 150
+Curve = list[tuple[float, float]]  # (epoch, top-1 in percent)
+
+
+def draw(study: Study, table: Mapping[str, Any], workdir: str | Path) -> list[Path]:
+    """Writes plots/*.png and returns them; none where nothing is done.
+
+    rows.png is the table; epochs.png the test accuracy as it grew, mean over seeds; and one for
+    each of the study's figures.
+    """
+    rows = comparable(table)
+    measured = [row for row in rows if row["top1"]]
+    if not measured:
+        return []
+    drawn = {"rows": plot_rows(measured), "epochs": plot_epochs(curves(study, Path(workdir)))}
+    by_name = {row["row"]: row for row in rows}
+    drawn |= {name: plot_lines(figure, by_name) for name, figure in study.figures.items()}
+    paths = []
+    for name, plot in drawn.items():
+        title = table["title"] + ("" if table["scale"] == "full" else f" ({table['scale']} scale)")
+        plot.axes[0].set_title(title, fontsize=10)
+        paths.append(Path(workdir) / "plots" / f"{name}.png")
+        paths[-1].parent.mkdir(exist_ok=True)
+        plot.savefig(paths[-1], dpi=DPI)
+    return paths
+
+
+def comparable(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows; what was published only at full scale, as at another it is another thing."""
+    return [row if table["scale"] == "full" else {**row, "published": None}
+            for row in table["rows"]]
+
+
+def curves(study: Study, workdir: Path) -> dict[str, list[Curve]]:
+    """{row: a curve of the phase that counts for each seed that is done}."""
+    found: dict[str, list[Curve]] = {}
+    for run, state in folders.states(study, workdir).items():
+        if state.done:
+            rows = [row for row in metrics.read(folders.folder_of(workdir, run))
+                    if row["phase"] == study.rows[run.row].report]
+            last = [row for row in rows if row["kind"] == "train"][-1]
+            found.setdefault(run.row, []).append(
+                [(row["step"] * last["epoch"] / last["step"], 100 * row["accuracy"])
+                 for row in rows if row["kind"] == "eval"])
+    return found
+
+
+def plot_rows(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A line a row: every seed, mean ± standard deviation, and what was published."""
+    plot, axes = _plot((INCHES[0], 1.6 + 0.4 * len(rows)))
+    for place, row in enumerate(rows):
+        top1, seeds = row["top1"], list(row["top1_of_seed"].values())
+        axes.errorbar(top1["mean"], place, xerr=top1["std"], fmt="o", color="C0", capsize=3,
+                      label="ours, mean ± std" if place == 0 else None)
+        axes.plot(seeds, [place] * len(seeds), "|", color="C0", alpha=0.6)
+    published = [(row["published"]["top1"], place) for place, row in enumerate(rows)
+                 if row["published"]]
+    if published:
+        axes.plot(*zip(*published), "D", color="C1", mfc="none", label="published")
+    axes.set_yticks(range(len(rows)), [f"{row['row']} (n {row['n']})" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("top-1, %")
+    axes.legend(fontsize=8)
+    return plot
+
+
+def plot_epochs(found: Mapping[str, list[Curve]]) -> Any:
+    """Test accuracy over epochs, mean over seeds, with every seed between the edges of its band."""
+    plot, axes = _plot(INCHES)
+    for row, seeds in found.items():
+        epochs = [epoch for epoch, _ in seeds[0]]
+        at_epoch = list(zip(*([accuracy for _, accuracy in curve] for curve in seeds)))
+        line, = axes.plot(epochs, [fmean(values) for values in at_epoch],
+                          marker="." if len(epochs) < 20 else None, label=f"{row} (n {len(seeds)})")
+        axes.fill_between(epochs, [min(values) for values in at_epoch],
+                          [max(values) for values in at_epoch], color=line.get_color(), alpha=0.2)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("top-1, %")
+    axes.legend(fontsize=8)
+    return plot
+
+
+def plot_lines(figure: Figure, rows: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Mean ± standard deviation over what the rows vary; what was published is dashed."""
+    plot, axes = _plot(INCHES)
+    for number, (label, along) in enumerate(figure.lines.items()):
+        ours = [(x, rows[row]["top1"]) for x, row in zip(figure.x, along) if rows[row]["top1"]]
+        axes.errorbar([x for x, _ in ours], [top1["mean"] for _, top1 in ours],
+                      yerr=[top1["std"] or 0.0 for _, top1 in ours], marker="o", capsize=3,
+                      color=f"C{number}", label=label)
+        theirs = [(x, rows[row]["published"]["top1"]) for x, row in zip(figure.x, along)
+                  if rows[row]["published"]]
+        if theirs:
+            axes.plot(*zip(*theirs), "D--", mfc="none", color=f"C{number}",
+                      label=f"{label}, published")
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel("top-1, %")
+    axes.legend(fontsize=8)
+    return plot
+
+
+def _plot(inches: tuple[float, float]) -> Any:
+    """A figure and its axes, without pyplot's global state."""
+    from matplotlib.figure import Figure as Plot  # half a second of import that only plots cost
+
+    plot = Plot(figsize=inches, layout="constrained")
+    return plot, plot.subplots()

@@ -1,0 +1,206 @@
+"""Trains every run of a study that is not done, and writes its table.
+
+python -m launch.study --config=configs/x.py --workdir=runs/x [--config.rows.kd.student.epochs=1]
+python -m launch.study --workdir=runs/x           goes on with it; so does the line above
+python -m launch.study --workdir=runs/x --table   the table of what is done so far
+python -m launch.study --config=... --workdir=... --list | --slurm
+                                                  a line for each run, or a script of SLURM arrays
+
+Runs lie in WORKDIR/runs/ROW/SEED, each a run folder for launch.evaluate. On one device they are
+trained one after the other in this process; on several, each by a process of its own. A run that
+fails stays in the table with its reason, and the study ends with its exit code; 75: start it again.
+"""
+
+import json
+import os
+from pathlib import Path
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+from absl import flags
+import jax
+from ml_collections import config_flags, ConfigDict
+
+from augjax import check, data, recipe, study
+from augjax.train import folder
+from launch import common
+
+CONFIG = common.config_flag("config", None, "Study config, with overrides.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Study folder, new or to be continued.")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data of every row lie.")
+RETRY = flags.DEFINE_bool("retry", False, "Train again what failed by NaN or infinity.")
+TABLE = flags.DEFINE_bool("table", False, "Write the table of what is done; train nothing.")
+LIST = flags.DEFINE_bool("list", False, "Print a command for each run that is not done.")
+SLURM = flags.DEFINE_bool("slurm", False, "Print a script that queues every run not done.")
+RUN = flags.DEFINE_string("run", "", "Train this run alone, ROW/SEED, of a study that was begun.")
+LEASH = flags.DEFINE_bool("leash", False, "Stop when standard input ends, as runs of a study do.")
+ROOT = Path(__file__).resolve().parents[1]
+ASK = "import jax; print(jax.default_backend(), jax.local_device_count())"
+VISIBLE = {"gpu": "CUDA_VISIBLE_DEVICES", "tpu": "TPU_VISIBLE_CHIPS"}
+
+
+def main() -> None:
+    check.require(bool(WORKDIR.value), "launch.study", "--workdir", "none", "name a folder")
+    modes = [flag.name for flag in (TABLE, LIST, SLURM, RUN) if flag.value]
+    check.require(len(modes) <= 1, "launch.study", "one of --table, --list, --slurm, --run",
+                  modes, "choose one")
+    workdir = Path(os.path.abspath(WORKDIR.value))
+    if RUN.value:
+        return train_alone(workdir)
+    if TABLE.value:
+        content = study.recall(workdir)
+        return show(parsed(content["config"]), workdir, content["command"])
+    content = wanted() if CONFIG.value is not None else study.recall(workdir)
+    planned = parsed(content["config"])
+    listing = LIST.value or SLURM.value
+    datasets = {} if listing else load_data(planned)
+    check_rows(planned, datasets)
+    with folder.held(workdir):
+        study.check_folders(planned, workdir)
+        study.remember(workdir, **content)
+        if listing:
+            return print(listed(planned, workdir))
+        try:
+            train(planned, workdir, datasets, content["config_source"])
+        finally:
+            show(planned, workdir, content["command"])
+    code = study.exit_code(planned, workdir)
+    if code:
+        common.leave(code)
+
+
+# --- what is asked for ---------------------------------------------------------------------------
+
+
+def wanted() -> dict[str, Any]:
+    """The study of --config as study.json keeps it."""
+    config = json.loads(CONFIG.value.to_json())
+    if DATA_DIR.value:
+        for row in config["rows"].values():
+            row["data"]["dir"] = DATA_DIR.value
+    flag = flags.FLAGS["config"]
+    overrides = config_flags.get_override_values(flag)
+    command = ["python", "-m", "launch.study", f"--config={flag.config_filename}",
+               *(f"--config.{field}={value}" for field, value in overrides.items()),
+               *([f"--data_dir={DATA_DIR.value}"] if DATA_DIR.value else [])]
+    source = Path(flag.config_filename.split(":")[0]).read_text()
+    return {"config": config, "config_source": source, "command": shlex.join(command)}
+
+
+def parsed(config: dict[str, Any]) -> study.Study:
+    return study.parse(config, lambda row: tuple(recipe.expanded(ConfigDict(row))))
+
+
+def load_data(planned: study.Study) -> dict[str, data.Dataset]:
+    """{`key_of` a config: its data set}, each read once. Raises DataError before any run."""
+    configs = {key_of(row.config): row.config for row in planned.rows.values()}
+    return {key: recipe.load_data(ConfigDict(config)) for key, config in configs.items()}
+
+
+def key_of(config: dict[str, Any]) -> str:
+    """Equal for configs that read the same data."""
+    return json.dumps(config["data"], sort_keys=True)
+
+
+def check_rows(planned: study.Study, datasets: dict[str, data.Dataset]) -> None:
+    """Raises ConfigError for a name in any row that nothing has; touches no device."""
+    for run in {run.row: run for run in planned.runs}.values():
+        config = ConfigDict(planned.joined(run))
+        known = datasets.get(key_of(planned.rows[run.row].config)) or data.described(
+            config.data.name, config.data.image_size or None)
+        try:
+            recipe.build(config, known)
+        except check.AugjaxError as error:
+            raise type(error)(f"row {run.row!r}: {error}") from error
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def train(planned: study.Study, workdir: Path, datasets: dict[str, data.Dataset],
+          source_text: str) -> None:
+    """Trains what is not done: here, or by a process for each device where there are several."""
+    backend, count = devices_at_hand()
+    visible = os.environ.get(VISIBLE.get(backend, ""))
+    if places := study.seats(backend, count, planned.devices_per_run, visible):
+        jax.config.update("jax_platforms", "cpu")  # the devices belong to the runs' processes
+        return study.train_side_by_side(planned, workdir, places, starter(workdir), RETRY.value)
+    prepare(planned)
+    study.train_here(planned, workdir, builder(datasets), source_text, RETRY.value)
+
+
+def devices_at_hand() -> tuple[str, int]:
+    """(backend, how many), asked in another process: this one may not take them."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        return "cpu", 1
+    asked = subprocess.run([sys.executable, "-c", ASK], stdout=subprocess.PIPE, text=True,
+                           check=False)
+    check.require(asked.returncode == 0, "devices", "a JAX that finds them", "an error, see above",
+                  "repair the installation, or set JAX_PLATFORMS=cpu")
+    backend, count = asked.stdout.split()[-2:]
+    return backend, int(count)
+
+
+def train_alone(workdir: Path) -> None:
+    """--run: one run, as a task of a cluster or for a study that has several devices."""
+    content = study.recall(workdir)
+    planned = parsed(content["config"])
+    run = planned.run(RUN.value)
+    lacking = [str(need) for need in planned.needed(run)
+               if not study.state_of(planned, need, workdir).done]
+    check.require(not lacking, f"run {run}", "the runs it needs to be done",
+                  f"{', '.join(lacking)} not done", "train them first", check.CheckpointError)
+    if LEASH.value:
+        study.leash(sys.stdin)
+    if study.state_of(planned, run, workdir).done:
+        return print(f"{run} is done")
+    prepare(planned)
+    code, reason = study.train_one(planned, run, workdir, builder({}), content["config_source"])
+    if code:
+        print(f"\n{reason}", file=sys.stderr)
+        common.leave(code)
+    print(f"{run} is done: {study.folder_of(workdir, run)}")
+
+
+def prepare(planned: study.Study) -> None:
+    if any(row.config["deterministic"] for row in planned.rows.values()):
+        common.repeat_exactly()
+    common.cache_compilations()
+
+
+def builder(datasets: dict[str, data.Dataset]) -> study.Build:
+    """From a run's config to its recipe, on data that all runs share."""
+    return lambda config: recipe.build(ConfigDict(config), datasets.get(key_of(config)))
+
+
+def starter(workdir: Path) -> study.Start:
+    def start(run, seat, log):
+        with open(log, "a") as file:
+            return subprocess.Popen(
+                [*command_of(workdir), f"--run={run}", "--leash"], cwd=ROOT, stdin=subprocess.PIPE,
+                stdout=file, stderr=file, env={**os.environ, **seat})
+    return start
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def show(planned: study.Study, workdir: Path, command: str) -> None:
+    study.report(planned, workdir, command)
+    print(f"\n{(workdir / 'table.md').read_text()}\nstudy folder: {workdir}")
+
+
+def listed(planned: study.Study, workdir: Path) -> str:
+    if SLURM.value:
+        return study.slurm(planned, workdir, command_of(workdir), ROOT, RETRY.value)
+    return study.lines(planned, workdir, command_of(workdir), RETRY.value)
+
+
+def command_of(workdir: Path) -> list[str]:
+    return [sys.executable, "-m", "launch.study", f"--workdir={workdir}"]
+
+
+if __name__ == "__main__":
+    common.run(main)
