@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 import importlib.util
+import json
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 import pytest
 
-from augjax import data, recipe, train
+from augjax import data, recipe, study, train
 from augjax.train import sharding, start
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,14 +24,34 @@ def load(path):
     return module
 
 
+def trainings(config, rows=None):
+    """What a config trains: itself, or the rows of a study, each with what it needs before it."""
+    if "rows" not in config:
+        return [config]
+    planned = study.parse(json.loads(config.to_json()), lambda row: tuple(row["phases"]))
+    return [named(planned.joined(run)) for run in planned.runs
+            if run.row in (rows or planned.rows) and run.seed == 0]
+
+
+def named(joined):
+    """A joined config whose phases may be folders: "teacher/0/teacher" becomes one word."""
+    text = json.dumps(joined)
+    for name in joined["phases"]:
+        text = text.replace(name, name.replace("/", "-"))
+    return ConfigDict(json.loads(text))
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_traces_at_full_size(path):
-    config = load(path).get_config()
-    whole = recipe.build(config, data.described(config.data.name, config.data.image_size or None))
-    mesh = sharding.make_mesh(jax.devices()[:1])
-    for phase in whole.phases:
-        shapes = start.shapes(phase, whole, mesh)
-        assert shapes.signals.outputs["student"].logits.shape[1] == whole.data.classes
+    mesh, traced = sharding.make_mesh(jax.devices()[:1]), set()
+    for config in trainings(load(path).get_config()):
+        like = data.described(config.data.name, config.data.image_size or None)
+        whole = recipe.build(config, like)
+        for phase in whole.phases:
+            if phase.structure not in traced:
+                shapes = start.shapes(phase, whole, mesh)
+                assert shapes.signals.outputs["student"].logits.shape[1] == like.classes
+            traced.add(phase.structure)
 
 
 def noise(config):
@@ -49,11 +71,13 @@ def test_says_claim_command_data_and_what_was_measured(path):
         assert word in text, f"{path} does not state its {word.lower()}"
 
 
-@pytest.mark.parametrize("path, arg", [
-    ("cifar/resnet20.py", "scale=tiny"),
-    ("imagenet/efficientnet.py", "b0,scale=tiny"),
+@pytest.mark.parametrize("path, arg, row", [
+    ("cifar/resnet20.py", "scale=tiny", None),
+    ("imagenet/efficientnet.py", "b0,scale=tiny", None),
+    ("cifar/distillation.py", "scale=tiny", "dkd"),
+    ("cifar/distillation.py", "scale=tiny", "kd_pick"),
 ])
-def test_tiny_form_takes_two_steps(tmp_path, path, arg):
-    config = load(ROOT / "configs" / path).get_config(arg)
+def test_tiny_form_takes_two_steps(tmp_path, path, arg, row):
+    (config,) = trainings(load(ROOT / "configs" / path).get_config(arg), [row])
     summary = train.run(recipe.build(config, noise(config)), tmp_path, devices=jax.devices()[:1])
     assert summary["phases"]["student"]["steps"] == 2

@@ -84,3 +84,7 @@ def test_similarity_compares_maps_of_any_size():
                 for net, tap in (("student", "f2"), ("wide", "f1")))
     g_s, g_t = (f @ f.T / np.linalg.norm(f @ f.T, axis=1, keepdims=True) for f in (f_s, f_t))
     assert float(found) == pytest.approx(np.sum((g_s - g_t) ** 2) / 36, rel=1e-5)
+
+
+def test_a_single_row_is_similar_to_nothing():
+    assert float(losses.similarity_loss(jnp.zeros((1, 2, 2, 3)), jnp.ones((1, 2, 2, 3)))) == 0
