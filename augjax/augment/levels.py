@@ -161,8 +161,10 @@ def row(operation: str, value: Any, height: int, width: int) -> "np.ndarray | li
             return [float_pattern(value)]
         case "rotate":
             return matrices.rotation(value, height, width)
-        case "shear_x" | "shear_y" if math.isinf(value):  # every pixel slides out
+        case "shear_x" if math.isinf(value):  # every pixel slides out
             return matrices.translate_x(math.copysign(width, value))
+        case "shear_y" if math.isinf(value):
+            return matrices.translate_y(math.copysign(height, value))
         case "shear_x" | "shear_y" | "translate_x" | "translate_y":
             return getattr(matrices, operation)(value)
         case "cutout":
