@@ -48,11 +48,11 @@ def hinton(
 
 
 def mean_probabilities(tau: float | jax.Array) -> Callable[[Sequence[jax.Array]], jax.Array]:
-    """From several networks' logits to those of the mean of their softmax(z / tau)."""
+    """From several networks' logits to those of their mean softmax(z / tau), up to a constant."""
 
     def mean(said):
         log_p = jnp.stack([jax.nn.log_softmax(in_float32(z) / tau) for z in said])
-        return tau * (jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(said)))
+        return tau * jax.nn.logsumexp(log_p, axis=0)
 
     return mean
 

@@ -6,11 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from augjax import check
+from augjax import check, defaults, parts, recipe
 from augjax.losses import (
     binary_cross_entropy, binary_cross_entropy_rows, cross_entropy, cross_entropy_rows,
 )
-from augjax.types import Outputs, Rows, Signals, View
+from augjax.types import Batch, Outputs, Rows, Signals, View
 from launch.torchvision_beside_torch import load
 
 LOGITS = np.sin(1 + np.arange(24)).reshape(4, 6).astype(np.float32)  # spec D15: z_s
@@ -69,6 +69,28 @@ def test_a_yes_or_no_for_every_class_by_hand():
         np.testing.assert_allclose(found, expected, rtol=1e-6)
         term = binary_cross_entropy(smoothing)
         assert value(term, signals()) == pytest.approx(expected.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_the_control_mixed_images_and_nothing_but_their_mixed_labels(kind):
+    """A phase with a mixed view, cross-entropy on that view alone, and no teacher."""
+    block = defaults.phase(
+        views={"train": defaults.view("none"), "mixed": defaults.mixed("train", kind)},
+        terms={"ce": defaults.term("cross_entropy", views=("mixed",))})
+    config = defaults.config({"control": block}, {"name": "digits"})
+    phase, = recipe.build_phases(recipe.expanded(config), parts.Pictures("digits", 6, (8, 8, 3)))
+    draw = np.random.default_rng(0)
+    batch = Batch(draw.integers(0, 256, (4, 8, 8, 3), np.uint8), LABEL, LABEL)
+    rows = jax.jit(phase.objective.show)(batch, jax.random.key(1), phase.knobs.policies)
+    given = Signals(rows, {"student": Outputs(jnp.asarray(np.repeat(LOGITS, 2, axis=0)))})
+    plain, mixed = (given.only((name,)).rows for name in ("train", "mixed"))
+    assert (plain.lam == 1).all() and (mixed.lam < 1).all() and (mixed.lam > 0).all()
+    assert sorted(mixed.mix_label.tolist()) == LABEL.tolist() == mixed.label.tolist()
+    log_p, at = np.asarray(jax.nn.log_softmax(LOGITS)), np.arange(4)
+    expected = -np.mean(mixed.lam * log_p[at, mixed.label]
+                        + (1 - mixed.lam) * log_p[at, mixed.mix_label])
+    found = value(phase.objective.terms["ce"], given)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 BOTH = pytest.mark.parametrize("term, of_rows", [

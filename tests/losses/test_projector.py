@@ -44,6 +44,10 @@ def test_the_teacher_is_projected_by_a_fixed_orthogonal_matrix():
         kernel = state[tap]["kernel"]  # teacher's -> student's channels
         gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
         np.testing.assert_allclose(gram, np.eye(min(kernel.shape)), atol=1e-5)
+    f_s, f_t = pairs("wide")["f1"]
+    pull = jax.grad(lambda f_t: sum(f.sum() for f in made.apply(
+        params, state, {"f1": (f_s, f_t)})["f1"]))(f_t)
+    assert not pull.any()
 
 
 def test_only_those_that_differ_are_projected():

@@ -69,3 +69,8 @@ def test_the_rows_of_a_device_stay_there():
 def test_no_classes_are_refused(k):
     with pytest.raises(check.ConfigError, match="whole number of classes"):
         losses.topk_kl(k)
+
+
+def test_other_classes_are_refused():
+    with pytest.raises(check.ConfigError, match=r"in topk_kl: expected one shape, \(4, 5\)"):
+        losses.topk_kl_rows(Z_S, Z_T[:, :5], 3, False)

@@ -125,7 +125,8 @@ def test_in_an_update():
             objective(terms=terms), combine=method.clipped(lambda_mode="before_clip"),
             weights={"ce": 1.0, "own": weight})
         after, _ = update(state, batch, knobs)
-        assert moved(state, after)["nets/student/head/kernel"]
+        changed = moved(state, after)
+        assert changed["nets/student/head/kernel"] and changed["terms/own/kernel"]
         steps.append(jax.tree.map(lambda a, b: a - b, after.params, state.params))
     one, two = steps
     np.testing.assert_allclose(two["nets"]["student"]["trunk"]["gain"],
