@@ -8,7 +8,8 @@ Targets are for GPUs alone; of EfficientNets users.md says why ratios and not sh
     python -m launch.benchmark models --json=FILE.json     writes FILE.csv too: timm's columns first
 
 Depthwise convolutions on a CPU, milliseconds of one thread's CPU time, median of 11 calls in turn,
-forward | forward and backward, float32 (bfloat16 the same in XLA's form, up to twice ours; sums in float32):
+forward | forward and backward, float32 (in bfloat16 XLA's takes as long, ours up to twice; both sum
+in float32):
 
                                         XLA's         shifted, by    XLA's, with    shifted, with
                                                       autodiff       its gradients  its gradients
