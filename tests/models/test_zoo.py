@@ -10,7 +10,7 @@ import pytest
 from augjax import check, tree
 from augjax.models import build, FULL_PRECISION, MODELS
 from augjax.types import View
-from zoo_rows import net_of, PIXELS, rows_of, TOYS
+from zoo_rows import drawn, net_of, PIXELS, rows_of, TOYS
 
 TWO = (View("weak", 1, 0), View("strong", 1, 1))
 
@@ -186,7 +186,7 @@ def test_domains_and_the_activation_hook_reach_every_family(name):
 def test_toys_learn_and_repeat(name):
     size, options = TOYS[name]
     net, rows = net_of(name, 5, size, **options), rows_of(10, size)
-    params, stats = net.init(jax.random.key(0))
+    params, stats = drawn(net)
 
     @jax.jit
     def step(params, stats, key):

@@ -1,8 +1,10 @@
 """Rows and small networks for the tests of the zoo."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from augjax import tree
 from augjax.models import build
 from augjax.types import Rows, View
 
@@ -16,6 +18,21 @@ def rows_of(count, size=8, views=ONE, seed=0):
     label = np.arange(count, dtype=np.int32) % 5
     return Rows(jnp.asarray(image), jnp.asarray(label), jnp.asarray(label), jnp.ones(count),
                 jnp.arange(count), views)
+
+
+def drawn(net, seed=0):
+    """Variables in He's spread, drawn on the host: an `init` would take seconds to compile."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(path, like):
+        kind = path.rsplit("/")[-1]
+        if kind == "kernel":
+            fan_in = np.prod(like.shape[:-1])
+            return jnp.asarray(rng.normal(0, np.sqrt(2 / fan_in), like.shape), jnp.float32)
+        return jnp.full(like.shape, float(kind in ("scale", "var")), jnp.float32)
+
+    return tuple(tree.map_with_path(leaf, part)
+                 for part in jax.eval_shape(net.init, jax.random.key(0)))
 
 
 def net_of(name, classes=5, size=8, **options):
