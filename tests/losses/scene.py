@@ -92,3 +92,8 @@ def value(term, signals):
         return term.apply(*term.init(KEY, signals), signals, KEY)[0]
 
     return worth(signals)
+
+
+def traced(term, signals):
+    """The shape of what a fresh term is worth: nothing is compiled."""
+    return jax.eval_shape(lambda seen: term.apply(*term.init(KEY, seen), seen, KEY)[0], signals)

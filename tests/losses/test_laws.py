@@ -13,7 +13,7 @@ import pytest
 from augjax import check, defaults, losses, parts, train
 from augjax.types import Outputs, Signals
 from losses.scene import (
-    at_work, changed, drawn, IMAGES, jit, KEY, ROWS, scene, signals_of, value,
+    at_work, changed, drawn, IMAGES, jit, KEY, ROWS, scene, signals_of, traced,
 )
 
 TALL = {"taps": ("f1", "f2"), "teacher_taps": ("f1", "f2")}  # the first has places to spare
@@ -224,7 +224,7 @@ def test_a_silent_network_is_refused_and_those_that_speak_are_named(name):
     signals = scene()
     alone = replace(signals, outputs={"onlooker": signals.outputs["student"]})
     with pytest.raises(check.ConfigError, match="expected one of 'onlooker', got '"):
-        jax.eval_shape(lambda: value(TERMS[name], alone))
+        traced(TERMS[name], alone)
 
 
 @pytest.mark.parametrize("name", OF_LOGITS)
@@ -234,7 +234,7 @@ def test_other_classes_are_refused(name):
         fewer = Outputs(signals.outputs[net].logits[:, :4])
         signals = replace(signals, outputs={**signals.outputs, net: fewer})
     with pytest.raises(check.ConfigError, match=r"logits of student and .*\(6, 4\).*\(6, 5\)"):
-        jax.eval_shape(lambda: value(TERMS[name], signals))
+        traced(TERMS[name], signals)
 
 
 @pytest.mark.parametrize("name", OF_MAPS)
@@ -244,7 +244,7 @@ def test_a_tap_that_does_not_exist_is_refused_and_those_that_do_are_named(name):
     bare = changed(signals, features=fewer)
     with pytest.raises(check.ConfigError, match="tap of 'student' in .*: expected one of 'f1', "
                        "'logits', 'pooled', got 'f[23]'"):
-        jax.eval_shape(lambda: value(TERMS[name], bare))
+        traced(TERMS[name], bare)
 
 
 @pytest.mark.parametrize("name", ["kd_svd", "mhgd"])
@@ -252,7 +252,7 @@ def test_channels_that_differ_want_a_projector(name):
     signals = scene()
     other = replace(signals, outputs={**signals.outputs, "teacher": signals.outputs["wide"]})
     with pytest.raises(check.ConfigError, match="channels of tap 'f[12]' in .*the teacher's"):
-        jax.eval_shape(lambda: value(TERMS[name], other))
+        traced(TERMS[name], other)
 
 
 @pytest.mark.parametrize("build", [losses.attention, losses.kd_svd, losses.mhgd, losses.ii_kd])
@@ -263,13 +263,13 @@ def test_taps_come_in_pairs_and_are_maps(build):
         (("f1", "logits"), ("f1", "f2"), "'logits' in .*: expected a map"),
     ):
         with pytest.raises(check.ConfigError, match=words):
-            jax.eval_shape(lambda: value(build(taps=taps, teacher_taps=others), scene()))
+            traced(build(taps=taps, teacher_taps=others), scene())
 
 
 @pytest.mark.parametrize("build", [losses.kd_svd, losses.mhgd])
 def test_relations_between_maps_need_two(build):
     with pytest.raises(check.ConfigError, match="at least 2"):
-        jax.eval_shape(lambda: value(build(taps=("f1",), teacher_taps=("f1",)), scene()))
+        traced(build(taps=("f1",), teacher_taps=("f1",)), scene())
 
 
 @pytest.mark.parametrize("kind", parts.TERMS)
@@ -280,7 +280,7 @@ def test_every_kind_is_named_by_a_config_that_survives_json(kind):
     taps = TALL if kind in ("attention", "kd_svd", "mhgd", "ii_kd") else {}
     block = defaults.term(kind, 0.5, ("all",), **needed, **taps)
     term = parts.build_term("student.terms.one", ConfigDict(json.loads(block.to_json())), ("all",))
-    assert jax.eval_shape(lambda: value(term, scene())).shape == ()
+    assert traced(term, scene()).shape == ()
     with pytest.raises(check.ConfigError, match="field of student.terms.one: .*got 'tapps'"):
         parts.build_term("student.terms.one", ConfigDict({**block.to_dict(), "tapps": 1}), ("all",))
 
