@@ -1,18 +1,16 @@
 """Singular vectors of feature maps, and how they change from one map to the next (KD-SVD)."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
 from augjax import check
+from augjax.losses.eigen import GAP, leading_eigenvectors
 from augjax.losses.precise import in_float32, product, unit
 from augjax.losses.projector import Pairs, projector
 from augjax.losses.signals import maps_of
 from augjax.types import Term
 
 REDUCTIONS = ("sum", "mean")
-GAP = 1e-6  # of the largest eigenvalue: closer ones count as equal, smaller ones as zero
 LEAST = 1e-6  # a map whose largest singular value is not above this counts as empty
 
 
@@ -129,44 +127,7 @@ def singular_vectors(f: jax.Array, count: int) -> tuple[jax.Array, jax.Array, ja
     if wide:
         vectors = unit(product("rpc,rpk->rck", x, vectors), axis=1)
     values = jax.lax.stop_gradient(values)
-    kept = values > GAP * values[:, :1]
+    kept = values > GAP * values[:, :1]  # smaller ones are rounding
     sign = jnp.where(jax.lax.stop_gradient(vectors).sum(1) < 0, -1, 1) * kept
     size = jnp.sqrt(jnp.where(kept, values, 0)) * largest[:, 0]
     return vectors * sign[:, None], size, size[:, 0] > LEAST
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def leading_eigenvectors(a: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """The `count` largest eigenvalues and their vectors, with a gradient that is always finite.
-
-    The gradient of vector v_j is sum_i v_i (v_i . dA v_j) / (w_j - w_i). Where |w_j - w_i| is at
-    most 1e-6 of the largest |w| that summand is left out: vectors of equal eigenvalues may be
-    turned into each other, so nothing that depends on them alone has a derivative along that turn.
-    The eigenvalues carry no gradient.
-
-    Args:
-      a: [..., n, n] symmetric, float32.
-
-    Returns ([..., count], [..., n, count]), largest first. Source: spec D4.
-    """
-    return _eigenvectors(a, count)[0]
-
-
-def _eigenvectors(a, count):
-    values, vectors = jnp.linalg.eigh(a)
-    values, vectors = values[..., ::-1], vectors[..., ::-1]
-    return (values[..., :count], vectors[..., :count]), (values, vectors)
-
-
-def _pull(count, saved, cotangents):
-    values, vectors = saved
-    gap = values[..., None, :count] - values[..., :, None]  # [..., n, count]
-    largest = jnp.max(jnp.abs(values), axis=-1)[..., None, None]
-    near = jnp.abs(gap) <= GAP * largest
-    turn = product("...ni,...nj->...ij", vectors, cotangents[1])
-    turn = jnp.where(near, 0, turn / jnp.where(near, 1, gap))
-    pulled = product("...ni,...ij,...mj->...nm", vectors, turn, vectors[..., :count])
-    return ((pulled + jnp.swapaxes(pulled, -1, -2)) / 2,)
-
-
-leading_eigenvectors.defvjp(_eigenvectors, _pull)
