@@ -9,5 +9,5 @@ config.
 
 __all__ = [
     "augment", "check", "compress", "data", "defaults", "exchange", "losses", "method", "models",
-    "parts", "recipe", "schedule", "train", "tree", "types",
+    "papers", "parts", "recipe", "schedule", "train", "tree", "types",
 ]

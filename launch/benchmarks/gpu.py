@@ -28,7 +28,6 @@ from augjax.augment.select import darker_by_comparing
 from launch.benchmarks import augment as suite
 from launch.benchmarks import measure, models
 
-Work = Callable[[str], dict[str, Any]]
 Peer = Callable[[np.ndarray], Callable[[], Any]]
 SHAPES = {"256x32x32": (256, 32), "4096x32x32": (4096, 32), "256x224x224": (256, 224)}
 SHARES = {  # {network: (pixels, batch, pixels and batch on a CPU, largest share)}
@@ -118,20 +117,18 @@ def darker_by_scattering(images: jax.Array) -> jax.Array:
 
 def bandwidth(name: str) -> dict[str, Any]:
     """A row: what a plain copy reads and writes in a second."""
-    with models.held():
-        work, moved = copying()
-        rates = [moved / seconds / 1e9 for seconds in spent(work)]
+    work, moved = copying()
+    rates = [moved / seconds / 1e9 for seconds in spent(work)]
     return measure.row(name, rates, "GB/s", note=models.load())
 
 
-def alone(count: int, size: int) -> Work:
+def alone(count: int, size: int) -> measure.Work:
     """A row: microseconds of a batch; how close to a copy's bandwidth, measured beside it."""
     def work(name):
         pixels = pixels_of(count, size)
-        with models.held():
-            own = [seconds * 1e6 for seconds in spent(engine(pixels))]
-            copy, moved = copying()
-            copied = min(spent(copy))
+        own = [seconds * 1e6 for seconds in spent(engine(pixels))]
+        copy, moved = copying()
+        copied = min(spent(copy))
         row = measure.row(name, own, "us a batch")
         share = 2 * pixels.nbytes / (row["median"] / 1e6) / (moved / copied)
         said = [f"{count / row['median']:.3g} million images/s",
@@ -142,33 +139,32 @@ def alone(count: int, size: int) -> Work:
 
 
 def over(peer: Peer, count: int, size: int, mine: Peer = engine, needs: str = "jax",
-         note: str = "") -> Work:
+         note: str = "") -> measure.Work:
     """A row: the peer's time over the engine's."""
     def work(name):
         if importlib.util.find_spec(needs) is None:
             return measure.unmeasured(name, f"{needs} is not installed")
         pixels = pixels_of(count, size)
-        with models.held():
-            own, other = mine(pixels), peer(pixels)
-            own(), other()
-            pairs = models.often_enough(measure.seconds(own) + measure.seconds(other))
-            ratios = measure.paired_ratio(own, other, pairs)
+        own, other = mine(pixels), peer(pixels)
+        own(), other()
+        pairs = models.often_enough(measure.seconds(own) + measure.seconds(other))
+        ratios = measure.paired_ratio(own, other, pairs)
         return measure.row(name, ratios, "times the peer's images/s",
                            note="; ".join(filter(None, (note, models.load()))))
     return work
 
 
-def share(model: str, pixels: int, batch: int, small: tuple[int, int], at_most: float) -> Work:
+def share(model: str, pixels: int, batch: int, small: tuple[int, int], at_most: float
+          ) -> measure.Work:
     """A row: what part of a train step RandAugment takes, 1 - time without / time with."""
     def work(name):
         size, count = small if models.on_cpu() else (pixels, batch)
         policy = augment.randaugment(9.0, map="timm")
-        with models.held():
-            without = models.Step(model, size, count)
-            with_it = models.Step(model, size, count, policy)
-            without(), with_it()
-            pairs = models.often_enough(measure.seconds(without) + measure.seconds(with_it))
-            ratios = measure.paired_ratio(with_it, without, pairs)
+        without = models.Step(model, size, count)
+        with_it = models.Step(model, size, count, policy)
+        without(), with_it()
+        pairs = models.often_enough(measure.seconds(without) + measure.seconds(with_it))
+        ratios = measure.paired_ratio(with_it, without, pairs)
         return measure.row(name, [1 - ratio for ratio in ratios], "share of the step",
                            at_most=None if models.on_cpu() else at_most,
                            note="; ".join(filter(None, (
@@ -176,26 +172,25 @@ def share(model: str, pixels: int, batch: int, small: tuple[int, int], at_most: 
     return work
 
 
-def histogram(count: int, size: int) -> Work:
+def histogram(count: int, size: int) -> measure.Work:
     """A row: the time of counting into a table over that of the form that `select` has.
 
     A CPU would write down every comparison, 150 MB an image of 224 pixels: it gets four of them.
     """
     def work(name):
         images = jnp.asarray(pixels_of(4 if models.on_cpu() and size > 32 else count, size))
-        with models.held():
-            comparing, scattering = map(jax.jit, (darker_by_comparing, darker_by_scattering))
-            ours = repeated(lambda: comparing(images))
-            other = repeated(lambda: scattering(images))
-            ours(), other()
-            pairs = models.often_enough(measure.seconds(ours) + measure.seconds(other))
-            ratios = measure.paired_ratio(ours, other, pairs)
+        comparing, scattering = map(jax.jit, (darker_by_comparing, darker_by_scattering))
+        ours = repeated(lambda: comparing(images))
+        other = repeated(lambda: scattering(images))
+        ours(), other()
+        pairs = models.often_enough(measure.seconds(ours) + measure.seconds(other))
+        ratios = measure.paired_ratio(ours, other, pairs)
         return measure.row(name, ratios, "comparing, times the speed of scattering", note="; ".join(
             filter(None, (f"{len(images)} images", models.load()))))
     return work
 
 
-def guarded(work: Work) -> Work:
+def guarded(work: measure.Work) -> measure.Work:
     """The row, or why it failed: the session goes on."""
     def tried(name):
         try:
@@ -206,7 +201,7 @@ def guarded(work: Work) -> Work:
     return tried
 
 
-def _rows() -> Iterator[tuple[str, Work]]:
+def _rows() -> Iterator[tuple[str, measure.Work]]:
     yield "copy of float32", bandwidth
     for name, shape in SHAPES.items():
         yield f"engine, {name}", alone(*shape)

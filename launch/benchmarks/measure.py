@@ -1,32 +1,46 @@
 """How this project measures: interleaved pairs in one run, medians, honest intervals."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 import csv
+import importlib
 import io
 from math import comb
+import multiprocessing
 import os
 import statistics
 import time
 from typing import Any
 
 
-@contextmanager
-def cores(count: int | None) -> Iterator[None]:
-    """Holds every thread of this process to `count` cores, where the system can (Linux)."""
-    def hold(allowed):
-        for thread in os.listdir("/proc/self/task"):
-            os.sched_setaffinity(int(thread), allowed)
+Work = Callable[[str], dict[str, Any]]  # a row's name -> the row
 
-    if count is None or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    everything = os.sched_getaffinity(0)
-    try:
-        hold(sorted(everything)[-count:])
-        yield
-    finally:
-        hold(everything)
+_alone = False  # whether this process was started for one row, on one core
+
+
+def on_one_core(suite: str, work: Work) -> Work:
+    """The same row of a suite, measured in a process that has one core from its beginning.
+
+    A process held to one core later keeps its threads: XLA goes on cutting kernels, even those of
+    32 x 32 pixels in a loop over images, into halves that then wait for each other. On two cores
+    that made rotate with bilinear sampling twice as slow, and other rows by a third.
+    """
+    def started(name):
+        if _alone or not hasattr(os, "sched_setaffinity"):
+            return work(name)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _begin_alone) as pool:
+            return pool.submit(_row, suite, name).result()
+    return started
+
+
+def _begin_alone():
+    global _alone
+    _alone = True
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def _row(suite, name):
+    return importlib.import_module(f"launch.benchmarks.{suite}").ROWS[name](name)
 
 
 def seconds(work: Callable[[], Any]) -> float:

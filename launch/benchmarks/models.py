@@ -1,9 +1,10 @@
 """Train steps of the zoo beside PyTorch's, and the forms of a depthwise convolution.
 
 A step is normalisation, forward, backward and SGD with momentum on random uint8 pixels that are on
-the device already: bfloat16 on accelerators, float32 on CPUs, there with few small images and held
-to one core. Ratios are interleaved pairs in one process, both frameworks' memory side by side.
-Targets are for GPUs alone; of EfficientNets users.md says why ratios and not shares of the peak.
+the device already: bfloat16 on accelerators, float32 on CPUs, there with few small images, every
+row in a process with one core. Ratios are interleaved pairs in one process, both frameworks' memory
+side by side. Targets are for GPUs alone; of EfficientNets users.md says why ratios and not shares
+of the peak.
 
     python -m launch.benchmark models --json=FILE.json     writes FILE.csv too: timm's columns first
 
@@ -172,9 +173,9 @@ def often_enough(seconds: float) -> int:
     return max(6, min(PAIRS, int(30 / seconds)))
 
 
-def held() -> Any:
+def held(work: measure.Work) -> measure.Work:
     """A CPU's rows keep to one core, in both frameworks."""
-    return measure.cores(1 if on_cpu() else None)
+    return lambda name: (measure.on_one_core("models", work) if on_cpu() else work)(name)
 
 
 def load() -> str:
@@ -214,18 +215,17 @@ def first_that_fits(case: Case, work: Callable[[int], dict[str, Any]]) -> dict[s
     raise AssertionError("a case has a batch")
 
 
-def speed(case: Case) -> Callable[[str], dict[str, Any]]:
+def speed(case: Case) -> measure.Work:
     """A row: images/s of our train step."""
     def work(name):
         if on_cpu() and case.small is None:
             return measure.unmeasured(name, "no GPU, and a CPU would compile it for minutes")
 
         def with_batch(batch):
-            with held():
-                step = step_of(case, batch)
-                step()
-                calls = often_enough(measure.seconds(step))
-                spent = [measure.seconds(step) / steps_of_a_call() for _ in range(calls)]
+            step = step_of(case, batch)
+            step()
+            calls = often_enough(measure.seconds(step))
+            spent = [measure.seconds(step) / steps_of_a_call() for _ in range(calls)]
             row = measure.row(name, [batch / each for each in spent], "images/s")
             facts = columns(step, batch / row["median"])
             return row | {"note": said(step, facts), "csv": facts}
@@ -257,7 +257,7 @@ def columns(step: Step, seconds: float) -> dict[str, Any]:
     }
 
 
-def against(case: Case) -> Callable[[str], dict[str, Any]]:
+def against(case: Case) -> measure.Work:
     """A row: PyTorch's time over ours, a train step of the same batch."""
     def work(name):
         if torch_steps.missing():
@@ -266,14 +266,13 @@ def against(case: Case) -> Callable[[str], dict[str, Any]]:
             return measure.unmeasured(name, "no GPU, and a CPU would compile it for minutes")
 
         def with_batch(batch):
-            with held():
-                ours = step_of(case, batch)
-                theirs = torch_steps.step(case.peer, classes_of(case.model),
-                                          np.asarray(ours.images), np.asarray(ours.labels),
-                                          steps_of_a_call())
-                ours(), theirs()  # compiles, warms up
-                pairs = often_enough(measure.seconds(ours) + measure.seconds(theirs))
-                ratios = measure.paired_ratio(ours, theirs, pairs)
+            ours = step_of(case, batch)
+            theirs = torch_steps.step(case.peer, classes_of(case.model),
+                                      np.asarray(ours.images), np.asarray(ours.labels),
+                                      steps_of_a_call())
+            ours(), theirs()  # compiles, warms up
+            pairs = often_enough(measure.seconds(ours) + measure.seconds(theirs))
+            ratios = measure.paired_ratio(ours, theirs, pairs)
             note = "; ".join(filter(None, (
                 f"batch {batch}, {ours.pixels} pixels", f"PyTorch {torch_steps.how()}", load())))
             aim = None if on_cpu() else case.at_least
@@ -318,19 +317,18 @@ def layer(form: Any, shape: tuple[int, int, int, int], back: bool) -> Callable[[
 
 
 def shifted_over_grouped(shape: tuple[int, int, int, int], back: bool
-                         ) -> Callable[[str], dict[str, Any]]:
+                         ) -> measure.Work:
     """A row: the time of XLA's form over that of shifted images."""
     def work(name):
-        with held():
-            ratios = measure.paired_ratio(layer(SHIFTED, shape, back), layer(GROUPED, shape, back),
-                                          PAIRS)
+        ratios = measure.paired_ratio(layer(SHIFTED, shape, back), layer(GROUPED, shape, back),
+                                      PAIRS)
         what = "8 images, a quarter of the side, float32" if on_cpu() else "128 images, bfloat16"
         return measure.row(name, ratios, "shifted, times XLA's speed",
                            note="; ".join(filter(None, (what, load()))))
     return work
 
 
-def _rows() -> Iterator[tuple[str, Callable[[str], dict[str, Any]]]]:
+def _rows() -> Iterator[tuple[str, measure.Work]]:
     for case in CASES:
         yield f"{case.model}, train step", speed(case)
         if case.peer:
@@ -340,4 +338,4 @@ def _rows() -> Iterator[tuple[str, Callable[[str], dict[str, Any]]]]:
         yield f"depthwise, {name}: forward and backward", shifted_over_grouped(shape, back=True)
 
 
-ROWS = dict(_rows())
+ROWS = {name: held(work) for name, work in _rows()}

@@ -71,7 +71,7 @@ def at_once(count: int, size: int, interpolation: str) -> int:
 
 
 def moved(names: Callable[[], tuple[str, ...]], count: int, size: int, interpolation: str
-          ) -> Callable[[str], dict[str, Any]]:
+          ) -> measure.Work:
     """A row: bytes accessed in copies of the uint8 batch."""
     def work(name: str) -> dict[str, Any]:
         if importlib.util.find_spec("libtpu") is None:
@@ -86,7 +86,7 @@ def moved(names: Callable[[], tuple[str, ...]], count: int, size: int, interpola
     return work
 
 
-def share(count: int, size: int, interpolation: str) -> Callable[[str], dict[str, Any]]:
+def share(count: int, size: int, interpolation: str) -> measure.Work:
     """A row: bytes of the engine's layers over a ResNet-50 train step's, 224 pixels."""
     def work(name: str) -> dict[str, Any]:
         if importlib.util.find_spec("libtpu") is None:
@@ -100,7 +100,7 @@ def share(count: int, size: int, interpolation: str) -> Callable[[str], dict[str
     return work
 
 
-def temporaries(count: int, size: int, interpolation: str) -> Callable[[str], dict[str, Any]]:
+def temporaries(count: int, size: int, interpolation: str) -> measure.Work:
     """A row: temporaries of the whole engine, two layers, in float32 copies of the batch."""
     def work(name: str) -> dict[str, Any]:
         if importlib.util.find_spec("libtpu") is None:
@@ -117,7 +117,7 @@ def temporaries(count: int, size: int, interpolation: str) -> Callable[[str], di
     return work
 
 
-def _rows() -> Iterator[tuple[str, Callable[[str], dict[str, Any]]]]:
+def _rows() -> Iterator[tuple[str, measure.Work]]:
     for shape, size in SIZES.items():
         for interpolation in ops.INTERPOLATIONS:
             if size[1] == 224:

@@ -1,0 +1,78 @@
+"""The papers' recipes: the fields of a phase that say how one trains, not what.
+
+Each is a dict for `defaults.phase(**recipe, ...)`, named and numbered as in spec R's table of
+recipes. Of another number of epochs the decays stay at the same shares, as kd_thrives_on_da scales
+them for its long runs; evaluations and nothing else come a dozen times in all.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from augjax import defaults
+
+SLOW = ("mobilenetv2", "shufflenetv2")  # networks that RepDistiller starts at a fifth of the rate
+
+
+def repdistiller(model: str, epochs: float = 240.0, batch: int = 64) -> dict[str, Any]:
+    """RD: CIFAR and Tiny-ImageNet in kd_thrives_on_da and, by this spec, in
+    augmentation_in_compression. The paper starts all networks at 0.05, the code two at 0.01."""
+    rate = 0.01 if model.startswith(SLOW) else 0.05
+    return _recipe(epochs, batch, defaults.optimizer(
+        learning_rate=rate, learning_rate_schedule=steps(epochs, (0.625, 0.75, 0.875)),
+        weight_decay=5e-4))
+
+
+def repdistiller_imagenet(epochs: float = 100.0, batch: int = 256) -> dict[str, Any]:
+    """RD-IN: ResNets on ImageNet in kd_thrives_on_da; its CutMix rows take 200 epochs."""
+    return _recipe(epochs, batch, defaults.optimizer(
+        learning_rate=0.1, learning_rate_schedule=steps(epochs, (0.3, 0.6, 0.9)),
+        weight_decay=1e-4))
+
+
+def autoaugment_wrn(epochs: float = 200.0, batch: int = 128) -> dict[str, Any]:
+    """AA-wrn: wide ResNets on CIFAR, as AutoAugment and PBA trained them."""
+    return _cosine(0.1, 5e-4, epochs, batch)
+
+
+def autoaugment_shake_shake(dataset: str, epochs: float = 1800.0, batch: int = 128
+                            ) -> dict[str, Any]:
+    """AA-ss: Shake-Shake networks on CIFAR."""
+    return _cosine(0.01, 2.5e-3 if dataset == "cifar100" else 1e-3, epochs, batch)
+
+
+def autoaugment_pyramidnet(dataset: str, epochs: float = 1800.0, batch: int = 64
+                           ) -> dict[str, Any]:
+    """AA-pyr: PyramidNet with ShakeDrop on CIFAR."""
+    hundred = dataset == "cifar100"
+    return _cosine(0.025 if hundred else 0.05, 5e-4 if hundred else 5e-5, epochs, batch)
+
+
+def role_wise(epochs: float = 200.0, batch: int = 128) -> dict[str, Any]:
+    """RW-fp: networks of full precision in role_wise_kd."""
+    return _recipe(epochs, batch, defaults.optimizer(
+        learning_rate=0.1, learning_rate_schedule=steps(epochs, (0.3, 0.6, 0.9)), nesterov=True,
+        weight_decay=5e-4))
+
+
+def role_wise_quantised(epochs: float = 200.0, batch: int = 128) -> dict[str, Any]:
+    """RW-q: quantised networks in role_wise_kd; its release decays at 30, 60 and 80 %."""
+    return _recipe(epochs, batch, defaults.optimizer(
+        "adam", learning_rate=1e-3, learning_rate_schedule=steps(epochs, (0.3, 0.6, 0.9)),
+        eps=1e-5, weight_decay=1e-5, decay=("nets/*/kernel",)))
+
+
+def steps(epochs: float, shares: tuple[float, ...], factor: float = 0.1) -> Mapping[str, Any]:
+    """A schedule that multiplies by `factor` after each of these shares of the epochs."""
+    return defaults.schedule("piecewise", epochs=tuple(epochs * share for share in shares),
+                             factors=(factor,) * len(shares))
+
+
+def _cosine(rate, weight_decay, epochs, batch):
+    return _recipe(epochs, batch, defaults.optimizer(
+        learning_rate=rate, learning_rate_schedule=defaults.schedule("cosine"), nesterov=True,
+        weight_decay=weight_decay, clip_norm=5.0))
+
+
+def _recipe(epochs, batch, optimizer):
+    return {"optimizer": optimizer, "epochs": epochs, "batch_size": batch,
+            "eval": {"every_epochs": max(1.0, epochs / 12)}}
