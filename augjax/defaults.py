@@ -40,6 +40,8 @@ def phase(**changes: Any) -> ConfigDict:
         "init_fresh": (),  # globs of layers that start anew: ("head/*",)
         "teacher": NONE,  # none | phase:NAME | run:DIR[#PHASE[@STEP]]
         "teacher_weights": "raw",
+        "onlookers": {},  # more frozen networks, {name: source}, for terms that name them
+        "peers": {},  # networks that learn beside the student, {name: peer(...)}
         "trains": ("*",),
         "views": {"train": view()},
         "terms": {"ce": term("cross_entropy", label_smoothing=0.0)},
@@ -66,6 +68,11 @@ def model(name: str, **options: Any) -> ConfigDict:
     known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32",
              "mean": (), "std": (), "image_size": 0}
     return ConfigDict({"name": name, **known, **options})
+
+
+def peer(model: ConfigDict, init: str = "scratch") -> ConfigDict:
+    """A network that learns beside the student, with terms of its own that name it (`net`)."""
+    return ConfigDict({"model": model, "init": init, "init_weights": "raw"})
 
 
 def view(base: str = "crop_flip", policy: Mapping[str, Any] | None = None, pad: int = 4,
@@ -229,7 +236,7 @@ def figure(x_label: str, x: tuple[float, ...], lines: Mapping[str, tuple[str, ..
 
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """`changes` replace whole blocks where the names inside are free, fields elsewhere."""
-    free = ("views", "terms", "transform", "repeat")
+    free = ("views", "terms", "transform", "repeat", "onlookers", "peers")
     block.lock()
     for name, value in changes.items():
         if name in free or not isinstance(value, Mapping):

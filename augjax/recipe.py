@@ -1,6 +1,6 @@
 """From a ConfigDict to a Recipe: phases in order, ladders unrolled, sources found."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -67,16 +67,23 @@ def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
                       f"the reserved word {name!r}", "choose another name")
         block = config[check.one_of("phase", name, [k for k, v in config.items() if _is_phase(v)])]
         block = _merged(name, block)
-        for field in ("init", "teacher"):
+        for place, field in _source_fields(block):
             for old, new in last.items():
-                if block[field] == f"phase:{old}":
-                    block[field] = f"phase:{new}"
+                if place[field] == f"phase:{old}":
+                    place[field] = f"phase:{new}"
         rungs = _rungs(name, block)
         for phase in rungs.values():
             _set_by_sparsity(phase, phase.transform.get("mask", {}).get("sparsity", 0.0))
         blocks |= rungs
         last[name] = list(rungs)[-1]
     return blocks
+
+
+def _source_fields(block: ConfigDict) -> Iterator[tuple[ConfigDict, str]]:
+    """Where a phase names networks that were trained before it."""
+    yield from ((block, "init"), (block, "teacher"))
+    yield from ((block.onlookers, name) for name in block.onlookers)
+    yield from ((peer, "init") for peer in block.peers.values())
 
 
 def _rungs(name: str, block: ConfigDict) -> dict[str, ConfigDict]:
@@ -137,20 +144,17 @@ def build_phases(blocks: Mapping[str, ConfigDict], pictures: Pictures) -> list[P
 
 def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mapping[str, Phase]
                 ) -> Phase:
-    teacher = parse_source(f"{name}.teacher", block.teacher, block.teacher_weights, before)
-    init = parse_source(f"{name}.init", block.init, block.init_weights, before)
-    if init:
-        init = replace(init, drop=tuple(block.init_drop), fresh=tuple(block.init_fresh))
-    nets = {"student": parts.build_net(block.model, pictures)}
-    if teacher:
-        trained = teacher.origin or before[teacher.phase]
-        nets["teacher"] = trained.objective.nets[teacher.learner]
+    frozen, init = _frozen(name, block, before), _init(name, block, before)
+    learners = {"student": parts.build_net(block.model, pictures)} | {
+        peer: parts.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
+    onlookers = {who: _trained(source, before).objective.nets[source.learner]
+                 for who, source in frozen.items()}
     transform, edits = parts.build_transform(name, block.transform)
     shown = parts.build_views(name, block, pictures)
     pick, seen = parts.build_pick(name, block)
     knobs = parts.build_knobs(name, block, shown.policies)
     objective = method.Objective(
-        nets=nets, learners=("student",), views=shown.views(),
+        nets=learners | onlookers, learners=tuple(learners), views=shown.views(),
         terms={term: parts.build_term(f"{name}.terms.{term}", fields, seen)
                for term, fields in block.terms.items()},
         pick=pick,
@@ -159,25 +163,59 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
     return Phase(
         name=name, objective=objective, knobs=knobs, epochs=block.epochs,
         batch_size=block.batch_size, optimizer=parts.build_optimizer(name, block.optimizer),
-        init={"student": init} if init else {}, frozen={"teacher": teacher} if teacher else {},
+        init=init, frozen=frozen,
         edits=edits, combine=parts.build_combine(name, block.combine, tuple(block.terms)),
         ema=block.ema or None, accumulate=block.accumulate,
         evaluate_epochs=block.eval.every_epochs,
         evaluate_batch=block.eval.batch_size,
-        structure=structure(block, knobs, pictures, teacher, before),
+        structure=structure(block, knobs, pictures, {
+            who: _trained(source, before).structure for who, source in frozen.items()}),
     )
 
 
-def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Source | None,
-              before: Mapping[str, Phase]) -> str:
+def _frozen(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str, Source]:
+    """{onlooker: its source}: the teacher, if there is one, and the phase's others."""
+    found = {"teacher": parse_source(f"{name}.teacher", block.teacher, block.teacher_weights,
+                                     before)}
+    for who, text in block.onlookers.items():
+        check.require(who not in ("student", "teacher", *block.peers), f"{name}.onlookers",
+                      "names that no other network has", who, "rename it")
+        found[who] = parse_source(f"{name}.onlookers.{who}", text, "raw", before)
+        check.require(found[who] is not None, f"{name}.onlookers.{who}",
+                      "phase:NAME or run:DIR[#PHASE[@STEP]]", text, "an onlooker is trained before")
+    return {who: source for who, source in found.items() if source}
+
+
+def _init(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str, Source]:
+    """{learner: its source}; who starts from scratch has none."""
+    student = parse_source(f"{name}.init", block.init, block.init_weights, before)
+    if student:
+        student = replace(student, drop=tuple(block.init_drop), fresh=tuple(block.init_fresh))
+    found = {"student": student}
+    for peer, fields in block.peers.items():
+        check.require(peer not in ("student", "teacher"), f"{name}.peers",
+                      "names that no other network has", peer, "rename it")
+        found[peer] = parse_source(f"{name}.peers.{peer}.init", fields.init, fields.init_weights,
+                                   before)
+    return {learner: source for learner, source in found.items() if source}
+
+
+def _trained(source: Source, before: Mapping[str, Phase]) -> Phase:
+    return source.origin or before[source.phase]
+
+
+def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, onlookers: Mapping[str, str]
+              ) -> str:
     """What a phase's compiled update depends on besides shapes; equal text, equal program.
 
     All that is turned by knobs or done before the phase begins is left out.
     """
     fields = json.loads(block.to_json())
     for field in ("init", "init_weights", "init_drop", "init_fresh", "teacher", "teacher_weights",
-                  "epochs", "repeat", "eval"):
+                  "onlookers", "epochs", "repeat", "eval"):
         fields.pop(field)
+    for peer in fields["peers"].values():
+        peer.pop("init"), peer.pop("init_weights")
     for view in fields["views"].values():
         for knob in ("policy", "alpha", "probability"):
             view.pop(knob, None)  # their numbers are knobs; the rest is in the tree of knobs
@@ -189,9 +227,8 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, teacher: Sour
         fields["optimizer"].pop(rate, None)
     for part in fields["transform"].values():
         part.pop("sparsity", None)
-    taught = (teacher.origin or before[teacher.phase]).structure if teacher else None
     numbers = jax.tree.structure(knobs, is_leaf=callable)
-    return json.dumps([fields, str(numbers), str(pictures), taught], sort_keys=True)
+    return json.dumps([fields, str(numbers), str(pictures), dict(onlookers)], sort_keys=True)
 
 
 # --- sources -------------------------------------------------------------------------------------
