@@ -55,6 +55,15 @@ def from_run(workdir: str | Path) -> ConfigDict:
     return ConfigDict(stored)
 
 
+def resize(config: ConfigDict, pixels: int) -> None:
+    """Has every network of a config see `pixels` a side; so the data, where they are cropped."""
+    check.require(pixels > 0, "image size", "pixels a side", pixels, "write for example 800")
+    if config.data.image_size:
+        config.data.image_size = pixels
+    for phase in config.phases:
+        config[phase].model.image_size = pixels
+
+
 # --- phases --------------------------------------------------------------------------------------
 
 

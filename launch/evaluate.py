@@ -1,6 +1,8 @@
 """Evaluates a saved phase on every test image, from its run folder alone.
 
-python -m launch.evaluate --workdir=DIR [--phase=NAME --step=N --data_dir=DIR]
+python -m launch.evaluate --workdir=DIR [--phase=NAME --step=N --data_dir=DIR --image_size=PIXELS]
+
+--image_size tests at another resolution than was trained at (circumventing_outliers: B8 at 800).
 """
 
 import json
@@ -16,6 +18,7 @@ PHASE = flags.DEFINE_string("phase", "", "Phase to evaluate; the last one if not
 STEP = flags.DEFINE_integer("step", 0, "Saved step; the last one if not given.")
 WEIGHTS = flags.DEFINE_enum("weights", "raw", ["raw", "ema"], "Which weights.")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data lie now, if not where they were.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Pixels a side; those of the run if not given.")
 
 
 def main() -> None:
@@ -23,6 +26,8 @@ def main() -> None:
     config = recipe.from_run(WORKDIR.value)
     if DATA_DIR.value:
         config.data.dir = DATA_DIR.value
+    if IMAGE_SIZE.value:
+        recipe.resize(config, IMAGE_SIZE.value)
     built = recipe.build(config)
     common.cache_compilations()
     name = PHASE.value or built.phases[-1].name

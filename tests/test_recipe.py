@@ -152,6 +152,17 @@ def test_a_source_that_is_none_is_refused(text, part):
     assert part in refusal(quick(**{"student.teacher": text}))
 
 
+def test_another_resolution_is_the_same_network():
+    config = quick()
+    recipe.resize(config, 24)
+    old, new = (phases_of(each)["student"].objective.nets["student"] for each in (quick(), config))
+    assert jax.eval_shape(old.init, jax.random.key(0)) == jax.eval_shape(
+        new.init, jax.random.key(0))
+    assert config.student.model.image_size == 24 and not config.data.image_size
+    with pytest.raises(check.ConfigError, match="pixels a side"):
+        recipe.resize(config, -1)
+
+
 def test_building_touches_no_device(monkeypatch):
     """Wrong fields must fail before anything runs, so building must not run anything."""
     def refuse(*args, **kwargs):
