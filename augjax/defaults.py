@@ -206,6 +206,7 @@ def study(title: str, rows: Mapping[str, ConfigDict], claim: str = "",
         "published": {},  # {row: published(...)}
         "comparisons": (),  # comparison(...), ...
         "figures": {},  # {name: figure(...)}: plots beside those of rows and epochs
+        "curves": {},  # {name: curve(...)}: metrics of training over epochs
         "data_note": "",  # what the table adds to the data's name, such as "JPEG copy"
         "devices_per_run": 1,  # where there are several
     }
@@ -232,6 +233,11 @@ def comparison(says: str, source: str) -> ConfigDict:
 def figure(x_label: str, x: tuple[float, ...], lines: Mapping[str, tuple[str, ...]]) -> ConfigDict:
     """A plot of accuracy over `x`; `lines` name a row for each x: {"KD": ("kd_5", "kd_9")}."""
     return ConfigDict({"x_label": x_label, "x": x, "lines": dict(lines)})
+
+
+def curve(metric: str, rows: tuple[str, ...]) -> ConfigDict:
+    """A plot of a metric of training, "loss", "pick_ratio" or a term's name, over epochs."""
+    return ConfigDict({"metric": metric, "rows": rows})
 
 
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

@@ -20,9 +20,10 @@ from augjax.study.folders import (
 )
 from augjax.study.output import report as report
 from augjax.study.plan import (
-    Figure as Figure, parse as parse, Row as Row, Run as Run, Study as Study, Taken as Taken,
+    Curve as Curve, Figure as Figure, parse as parse, Row as Row, Run as Run, Study as Study,
+    Taken as Taken,
 )
-from augjax.study.plots import curves as curves, draw as draw
+from augjax.study.plots import curves as curves, draw as draw, followed as followed
 from augjax.study.runs import (
     Build as Build, exit_code as exit_code, next_run as next_run, train_here as train_here,
     train_one as train_one,

@@ -11,7 +11,7 @@ from augjax.study.compare import Claim, parse_claim
 
 FIELDS = (
     "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "published",
-    "comparisons", "figures", "data_note", "devices_per_run",
+    "comparisons", "figures", "curves", "data_note", "devices_per_run",
 )
 SCALES = ("full", "small", "tiny")
 PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
@@ -60,6 +60,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A metric of the training rows of metrics.jsonl over epochs."""
+
+    metric: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """Rows times seeds, what was published of them, and what is claimed."""
 
@@ -70,6 +78,7 @@ class Study:
     published: Mapping[str, Mapping[str, Any]]  # {row: numbers in percent and their source}
     comparisons: tuple[tuple[Claim, str], ...]  # (what is claimed, where)
     figures: Mapping[str, Figure]
+    curves: Mapping[str, Curve]
     data_note: str
     devices_per_run: int
 
@@ -135,6 +144,7 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
         published=_published(config["published"], rows),
         comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
         figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},
+        curves={name: _curve(name, entry, rows) for name, entry in config["curves"].items()},
         data_note=config["data_note"], devices_per_run=config["devices_per_run"],
     )
     check.require(study.devices_per_run >= 1, "devices_per_run", "1 or more",
@@ -196,6 +206,14 @@ def _comparison(entry: Mapping[str, str], rows: Mapping[str, Row]) -> tuple[Clai
     for row in (claim.better, claim.worse):
         check.one_of(f"row of the comparison {entry['says']!r}", row, rows)
     return claim, entry["source"]
+
+
+def _curve(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Curve:
+    check.require(bool(NAME.fullmatch(name)), "curve name", "letters, digits, - and _",
+                  repr(name), "it becomes the name of a file")
+    for row in entry["rows"]:
+        check.one_of(f"curves.{name}.rows", row, rows)
+    return Curve(entry["metric"], tuple(entry["rows"]))
 
 
 def _figure(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Figure:

@@ -1,6 +1,6 @@
 """Plots of a study: its rows, their accuracy as it grew, and lines over what rows vary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -10,20 +10,22 @@ from augjax.study.plan import Figure, Study
 from augjax.train import metrics
 
 INCHES, DPI = (7.0, 4.5), 150
-Curve = list[tuple[float, float]]  # (epoch, top-1 in percent)
+Points = list[tuple[float, float]]  # (epoch, top-1 in percent or a metric)
 
 
 def draw(study: Study, table: Mapping[str, Any], workdir: str | Path) -> list[Path]:
     """Writes plots/*.png and returns them; none where nothing is done.
 
     rows.png is the table; epochs.png the test accuracy as it grew, mean over seeds; and one for
-    each of the study's figures.
+    each of the study's figures and curves.
     """
     rows = comparable(table)
     measured = [row for row in rows if row["top1"]]
     if not measured:
         return []
     drawn = {"rows": plot_rows(measured), "epochs": plot_epochs(curves(study, Path(workdir)))}
+    drawn |= {name: plot_epochs(followed(study, Path(workdir), curve.metric, curve.rows),
+                                curve.metric) for name, curve in study.curves.items()}
     by_name = {row["row"]: row for row in rows}
     drawn |= {name: plot_lines(figure, by_name) for name, figure in study.figures.items()}
     paths = []
@@ -42,18 +44,35 @@ def comparable(table: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             for row in table["rows"]]
 
 
-def curves(study: Study, workdir: Path) -> dict[str, list[Curve]]:
-    """{row: a curve of the phase that counts for each seed that is done}."""
-    found: dict[str, list[Curve]] = {}
+def curves(study: Study, workdir: Path) -> dict[str, list[Points]]:
+    """{row: the test accuracy of the phase that counts, for each seed that is done}."""
+    found: dict[str, list[Points]] = {}
+    for name, rows in _logged(study, workdir):
+        last = [row for row in rows if row["kind"] == "train"][-1]
+        found.setdefault(name, []).append(
+            [(row["step"] * last["epoch"] / last["step"], 100 * row["accuracy"])
+             for row in rows if row["kind"] == "eval"])
+    return found
+
+
+def followed(study: Study, workdir: Path, metric: str, names: Sequence[str]
+             ) -> dict[str, list[Points]]:
+    """{row: a metric of training, for each seed that is done}; rows that lack it are left out."""
+    found: dict[str, list[Points]] = {}
+    for name, rows in _logged(study, workdir):
+        points = [(row["epoch"], row[metric]) for row in rows
+                  if row["kind"] == "train" and metric in row]
+        if name in names and points:
+            found.setdefault(name, []).append(points)
+    return found
+
+
+def _logged(study: Study, workdir: Path) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """(row, what metrics.jsonl has of the phase that counts) of every run that is done."""
     for run, state in folders.states(study, workdir).items():
         if state.done:
-            rows = [row for row in metrics.read(folders.folder_of(workdir, run))
-                    if row["phase"] == study.rows[run.row].report]
-            last = [row for row in rows if row["kind"] == "train"][-1]
-            found.setdefault(run.row, []).append(
-                [(row["step"] * last["epoch"] / last["step"], 100 * row["accuracy"])
-                 for row in rows if row["kind"] == "eval"])
-    return found
+            yield run.row, [row for row in metrics.read(folders.folder_of(workdir, run))
+                            if row["phase"] == study.rows[run.row].report]
 
 
 def plot_rows(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -75,8 +94,8 @@ def plot_rows(rows: Sequence[Mapping[str, Any]]) -> Any:
     return plot
 
 
-def plot_epochs(found: Mapping[str, list[Curve]]) -> Any:
-    """Test accuracy over epochs, mean over seeds, with every seed between the edges of its band."""
+def plot_epochs(found: Mapping[str, list[Points]], label: str = "top-1, %") -> Any:
+    """Points over epochs, mean over seeds, with every seed between the edges of its band."""
     plot, axes = _plot(INCHES)
     for row, seeds in found.items():
         epochs = [epoch for epoch, _ in seeds[0]]
@@ -86,8 +105,9 @@ def plot_epochs(found: Mapping[str, list[Curve]]) -> Any:
         axes.fill_between(epochs, [min(values) for values in at_epoch],
                           [max(values) for values in at_epoch], color=line.get_color(), alpha=0.2)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("top-1, %")
-    axes.legend(fontsize=8)
+    axes.set_ylabel(label)
+    if found:
+        axes.legend(fontsize=8)
     return plot
 
 

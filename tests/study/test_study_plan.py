@@ -124,6 +124,7 @@ def test_a_ladder_counts_by_its_rung():
     ({"comparisons": (defaults.comparison("kd beats plain", "x"),)}, "ROW > ROW"),
     ({"figures": {"f": defaults.figure("x", (1.0, 2.0), {"l": ("kd",)})}}, "a row for each of 2"),
     ({"figures": {"f": defaults.figure("x", (1.0,), {"l": ("k",)})}}, "kd"),
+    ({"curves": {"c": defaults.curve("loss", ("k",))}}, "kd"),
     ({"devices_per_run": 0}, "1 or more"),
     ({"sedes_of": {}}, "Did you mean 'seeds_of'"),
 ])

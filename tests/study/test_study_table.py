@@ -158,10 +158,14 @@ def test_plots_show_every_row_and_the_published_at_full_scale_alone(made, workdi
     made = planned(
         rows={"plain": training(), "kd": taught()}, seeds=(0, 1), scale="full",
         published={"kd": defaults.published(70.66, KT)},
-        figures={"sweep": defaults.figure("magnitude", (1.0, 2.0), {"line": ("plain", "kd")})})
+        figures={"sweep": defaults.figure("magnitude", (1.0, 2.0), {"line": ("plain", "kd")})},
+        curves={"grown": defaults.curve("accuracy", ("kd",)),
+                "absent": defaults.curve("pick_ratio", ("plain", "kd"))})
     table = study.gather(made, workdir)
     assert [path.name for path in study.draw(made, table, workdir)] == [
-        "rows.png", "epochs.png", "sweep.png"]
+        "rows.png", "epochs.png", "grown.png", "absent.png", "sweep.png"]
+    assert study.followed(made, workdir, "accuracy", ("kd",)) == {
+        "kd": [[(1.0, 0.7)], [(1.0, 0.72)]]}
     by_name = rows_of(table)
     axes = study.plots.plot_rows(table["rows"]).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["plain (n 2)", "kd (n 2)"]
