@@ -207,6 +207,7 @@ def study(title: str, rows: Mapping[str, ConfigDict], claim: str = "",
         "comparisons": (),  # comparison(...), ...
         "figures": {},  # {name: figure(...)}: plots beside those of rows and epochs
         "curves": {},  # {name: curve(...)}: metrics of training over epochs
+        "optima": {},  # {name: optimum(...)}: what is best, by held-out images
         "data_note": "",  # what the table adds to the data's name, such as "JPEG copy"
         "devices_per_run": 1,  # where there are several
     }
@@ -238,6 +239,18 @@ def figure(x_label: str, x: tuple[float, ...], lines: Mapping[str, tuple[str, ..
 def curve(metric: str, rows: tuple[str, ...]) -> ConfigDict:
     """A plot of a metric of training, "loss", "pick_ratio" or a term's name, over epochs."""
     return ConfigDict({"metric": metric, "rows": rows})
+
+
+def optimum(x_label: str, x: tuple[float, ...], condition_label: str,
+            conditions: tuple[float, ...], rows: tuple[tuple[str, ...], ...],
+            without: tuple[str, ...] = ()) -> ConfigDict:
+    """For each condition (a sparsity) the best and the largest useful x (a magnitude).
+
+    `rows` name a row for each condition and each x, `without` one for each condition that has no
+    x at all. Chosen on held-out training images (`data.holdout`), told on the test images.
+    """
+    return ConfigDict({"x_label": x_label, "x": x, "condition_label": condition_label,
+                       "conditions": conditions, "rows": rows, "without": without})
 
 
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

@@ -18,6 +18,7 @@ from augjax.study.folders import (
     recall as recall, remember as remember, State as State, state_of as state_of,
     states as states,
 )
+from augjax.study.optimum import choose as choose, line as line, Optimum as Optimum
 from augjax.study.output import report as report
 from augjax.study.plan import (
     Curve as Curve, Figure as Figure, parse as parse, Row as Row, Run as Run, Study as Study,

@@ -8,10 +8,11 @@ from typing import Any
 
 from augjax import check
 from augjax.study.compare import Claim, parse_claim
+from augjax.study.optimum import Optimum
 
 FIELDS = (
     "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "published",
-    "comparisons", "figures", "curves", "data_note", "devices_per_run",
+    "comparisons", "figures", "curves", "optima", "data_note", "devices_per_run",
 )
 SCALES = ("full", "small", "tiny")
 PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
@@ -79,6 +80,7 @@ class Study:
     comparisons: tuple[tuple[Claim, str], ...]  # (what is claimed, where)
     figures: Mapping[str, Figure]
     curves: Mapping[str, Curve]
+    optima: Mapping[str, Optimum]
     data_note: str
     devices_per_run: int
 
@@ -145,6 +147,7 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
         comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
         figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},
         curves={name: _curve(name, entry, rows) for name, entry in config["curves"].items()},
+        optima={name: _optimum(name, entry, rows) for name, entry in config["optima"].items()},
         data_note=config["data_note"], devices_per_run=config["devices_per_run"],
     )
     check.require(study.devices_per_run >= 1, "devices_per_run", "1 or more",
@@ -227,6 +230,25 @@ def _figure(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Fig
             check.one_of(f"figures.{name}.lines.{line}", row, rows)
     lines = {line: tuple(along) for line, along in entry["lines"].items()}
     return Figure(entry["x_label"], x, lines)
+
+
+def _optimum(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Optimum:
+    check.require(bool(NAME.fullmatch(name)), "name of an optimum", "letters, digits, - and _",
+                  repr(name), "it becomes the name of a file")
+    x, conditions = tuple(entry["x"]), tuple(entry["conditions"])
+    grid, without = tuple(map(tuple, entry["rows"])), tuple(entry["without"])
+    shape = [len(along) for along in grid]
+    check.require(shape == [len(x)] * len(conditions), f"optima.{name}.rows",
+                  f"{len(conditions)} conditions of {len(x)} rows", shape, "name a row for each")
+    check.require(len(without) in (0, len(conditions)), f"optima.{name}.without",
+                  f"none or {len(conditions)} rows", without, "name a row for each condition")
+    for row in (*(row for along in grid for row in along), *without):
+        check.one_of(f"optima.{name}.rows", row, rows)
+        held = rows[row].config["data"]["holdout"]
+        check.require(held > 0, f"data.holdout of row {row!r}",
+                      f"images to choose by, as optima.{name} chooses", held,
+                      "nothing may be chosen on test images: hold out training images")
+    return Optimum(entry["x_label"], x, entry["condition_label"], conditions, grid, without)
 
 
 # --- who needs whom ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from augjax.study import folders
+from augjax.study.optimum import Optimum
 from augjax.study.plan import Figure, Study
 from augjax.train import metrics
 
@@ -28,6 +29,9 @@ def draw(study: Study, table: Mapping[str, Any], workdir: str | Path) -> list[Pa
                                 curve.metric) for name, curve in study.curves.items()}
     by_name = {row["row"]: row for row in rows}
     drawn |= {name: plot_lines(figure, by_name) for name, figure in study.figures.items()}
+    for name, wanted in study.optima.items():
+        drawn[name] = plot_grid(wanted, by_name)
+        drawn[f"{name}_best"] = plot_best(table["optima"][name])
     paths = []
     for name, plot in drawn.items():
         title = table["title"] + ("" if table["scale"] == "full" else f" ({table['scale']} scale)")
@@ -127,6 +131,43 @@ def plot_lines(figure: Figure, rows: Mapping[str, Mapping[str, Any]]) -> Any:
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel("top-1, %")
     axes.legend(fontsize=8)
+    return plot
+
+
+def plot_grid(wanted: Optimum, rows: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Test accuracy over x, a line for each condition; dashed, without any x."""
+    plot, axes = _plot(INCHES)
+    for number, (condition, along) in enumerate(zip(wanted.conditions, wanted.rows)):
+        ours = [(x, rows[row]["top1"]) for x, row in zip(wanted.x, along) if rows[row]["top1"]]
+        axes.errorbar([x for x, _ in ours], [top1["mean"] for _, top1 in ours],
+                      yerr=[top1["std"] or 0.0 for _, top1 in ours], marker="o", capsize=3,
+                      color=f"C{number}", label=f"{wanted.condition_label} {condition:g}")
+        plain = rows[wanted.without[number]]["top1"] if wanted.without else None
+        if plain:
+            axes.axhline(plain["mean"], ls="--", color=f"C{number}")
+    axes.set_xlabel(wanted.x_label)
+    axes.set_ylabel("top-1, %")
+    axes.legend(fontsize=8)
+    return plot
+
+
+def plot_best(found: Mapping[str, Any]) -> Any:
+    """The best x over the conditions, seed by seed, the choice of all, and the line through it."""
+    plot, axes = _plot(INCHES)
+    seeds = [(at["condition"], x) for at in found["at"] for x in at["best_of_seed"].values()]
+    chosen = [(at["condition"], at["best"]) for at in found["at"] if at["best"] is not None]
+    for points, style, label in ((seeds, "x", "each seed"), (chosen, "o", "all seeds")):
+        if points:
+            axes.plot(*zip(*points), style, label=label)
+    if fit := found["fit"]:
+        places = [at["condition"] for at in found["at"]]
+        ends = [min(places), max(places)]
+        axes.plot(ends, [fit["intercept"] + fit["slope"] * end for end in ends], "-", color="C2",
+                  label="least squares")
+    axes.set_xlabel(found["condition_label"])
+    axes.set_ylabel(f"best {found['x_label']}")
+    if seeds:
+        axes.legend(fontsize=8)
     return plot
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from augjax.study import compare, folders
 from augjax.study.folders import State
+from augjax.study.optimum import choose
 from augjax.study.plan import Run, Study
 
 TIME_FIELDS = ("device_hours",)  # the only fields in which equal studies may differ
+HELD, TOLD = "holdout_accuracy", "final_accuracy"
 TOP5_ABOVE = 5  # classes; below, every answer is among the five
 
 
@@ -34,6 +36,9 @@ def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, An
         "rows": rows,
         "comparisons": [_comparison(study, claim, source, found)
                         for claim, source in study.comparisons],
+        "optima": {name: choose(wanted, lambda row: _of_seeds(study, row, found, HELD),
+                                lambda row: _of_seeds(study, row, found, TOLD))
+                   for name, wanted in study.optima.items()},
         "data": data,
         "hardware": {kind: hardware[kind] for kind in sorted(hardware)},
         "versions": {name: sorted({start["versions"].get(name, "none") for start in starts})
@@ -104,6 +109,12 @@ def _comparison(study: Study, claim: compare.Claim, source: str, found: Mapping[
 def _top1(phase: str, done: Mapping[int, Mapping]) -> dict[int, float]:
     """{seed: percent} of a phase."""
     return {seed: _percent(phases[phase]["final_accuracy"]) for seed, phases in done.items()}
+
+
+def _of_seeds(study: Study, row: str, found: Mapping[Run, State], field: str) -> dict[int, float]:
+    """{seed: percent} of the phase that counts, of the runs that are done."""
+    return {run.seed: _percent(state.summary["phases"][study.rows[row].report][field])
+            for run, state in found.items() if run.row == row and state.done}
 
 
 def _percent(share: float) -> float:

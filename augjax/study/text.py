@@ -17,12 +17,17 @@ Ours is the difference in points, paired by seed, with the 95 % interval of its 
 A claim is met if the whole interval is beyond it, not met if none of it is, else undecided. The
 interval covers seeds, not the choice of test images; every claim is judged by itself."""
 
+OPTIMA = """\
+Chosen by the mean accuracy on held-out training images (of equals the lowest), told on the test
+images; the largest is no worse on held-out images than the row without."""
+
 
 def markdown(table: Mapping[str, Any]) -> str:
     """The text of table.md, losing, failed and missing rows included."""
     parts = [f"# {table['title']}", SMALL[table["scale"]],
              f"Claim: {table['claim']}" if table["claim"] else "", _standing(table["rows"]),
              _rows(table["rows"]), NOTES, _others(table["rows"]),
+             *(_optimum(name, found) for name, found in table["optima"].items()),
              _comparisons(table["comparisons"]), _not_counted(table["rows"]), _made(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -93,6 +98,32 @@ def _others(rows: Sequence[Mapping]) -> str:
     lines = [[row["row"], phase, figure(spread)]
              for row in rows for phase, spread in row["other_phases"].items() if spread]
     return "## Other phases\n\n" + _table(["row", "phase", "top-1 %"], lines) if lines else ""
+
+
+def _optimum(name: str, found: Mapping) -> str:
+    """What is best under each condition, and the line through it."""
+    x = found["x_label"]
+    lines = [[f"{at['condition']:g}", f"{at['measured']} of {at['of']}", _number(at["best"]),
+              figure(at["holdout"]), figure(at["test"]),
+              ", ".join(map(_number, at["best_of_seed"].values())), _number(at["maximal"])]
+             for at in found["at"]]
+    head = [found["condition_label"], "measured", f"best {x}", "held-out %", "test %",
+            "best of each seed", f"largest {x} not below none"]
+    return f"## {name}\n\n{_table(head, lines)}\n\n{OPTIMA} {_line(found)}"
+
+
+def _line(found: Mapping) -> str:
+    fit = found["fit"]
+    if fit is None:
+        return "Too few choices for a line."
+    slope, intercept = (f"{fit[name]:.3g} [{fit[f'{name}_interval'][0]:.3g}, "
+                        f"{fit[f'{name}_interval'][1]:.3g}]" for name in ("slope", "intercept"))
+    return (f"Best {found['x_label']} = {intercept} + {slope} x {found['condition_label']}, "
+            f"95 % intervals, {fit['n']} choices, residual {fit['residual_std']:.3g}.")
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 def _comparisons(entries: Sequence[Mapping]) -> str:
