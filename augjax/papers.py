@@ -22,6 +22,13 @@ def repdistiller(model: str, epochs: float = 240.0, batch: int = 64) -> dict[str
         weight_decay=5e-4))
 
 
+def fine_tuning(model: str, epochs: float = 240.0, batch: int = 64) -> dict[str, Any]:
+    """RD after pruning: a tenth of the rate for half of the epochs (spec C3, "finetune")."""
+    recipe = repdistiller(model, epochs / 2, batch)
+    recipe["optimizer"].learning_rate /= 10
+    return recipe
+
+
 def repdistiller_imagenet(epochs: float = 100.0, batch: int = 256) -> dict[str, Any]:
     """RD-IN: ResNets on ImageNet in kd_thrives_on_da; its CutMix rows take 200 epochs."""
     return _recipe(epochs, batch, defaults.optimizer(

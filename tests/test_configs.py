@@ -28,7 +28,8 @@ def trainings(config, rows=None):
     """What a config trains: itself, or the rows of a study, each with what it needs before it."""
     if "rows" not in config:
         return [config]
-    planned = study.parse(json.loads(config.to_json()), lambda row: tuple(row["phases"]))
+    planned = study.parse(json.loads(config.to_json()),
+                          lambda row: tuple(recipe.expanded(ConfigDict(row))))
     return [named(planned.joined(run)) for run in planned.runs
             if run.row in (rows or planned.rows) and run.seed == 0]
 

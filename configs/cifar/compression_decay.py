@@ -1,0 +1,83 @@
+"""Pruning step by step with a magnitude that falls, against one that stays.
+
+Claim     a magnitude that falls with the weights that are left gives more, at every sparsity, than
+          any of four that stay, and these more than none (augmentation_in_compression, Figure 3,
+          whose curves are only plotted)
+Command   python -m launch.study --config=configs/cifar/compression_decay.py:scale=small \\
+              --data_dir=DIR --workdir=runs/decay
+Cost      not measured
+Measured  not measured
+Args      scale=full|small|tiny, retrain=finetune|full
+
+A dense ResNet-20 on CIFAR-100 is trained and then pruned to 0.2, 0.4 and 0.6, each step from the
+last (spec C3). retrain=finetune: a tenth of the rate for half the epochs; full: the whole recipe.
+A magnitude by sparsity is `magnitude_schedule` of kind "sparsity": between its points it is
+interpolated, so another ladder needs no other table.
+"""
+
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from augjax import check, defaults, papers
+
+OPTIMA = {0.0: 14.0, 0.2: 12.0, 0.4: 8.0, 0.6: 4.0}  # augmentation_in_compression IV-A (B)
+LADDER = tuple(OPTIMA)[1:]
+RETRAIN = {"finetune": papers.fine_tuning, "full": papers.repdistiller}
+
+
+class Scale(NamedTuple):
+    model: str
+    dataset: str
+    epochs: float
+    images: int  # 0: all
+    batch: int = 64
+
+
+SCALES = {
+    "full": Scale("resnet20", "cifar100", 240.0, 0),
+    "small": Scale("resnet8", "cifar10", 3.0, 5000),
+    "tiny": Scale("resnet8_tiny", "cifar10", 1.0, 32, 16),
+}
+
+
+def get_config(arg: str = "scale=full") -> ConfigDict:
+    known = {"scale": SCALES, "retrain": RETRAIN}
+    given = dict(part.partition("=")[::2] for part in arg.split(","))
+    for field, value in given.items():
+        check.one_of(field, value, known[check.one_of("compression_decay.py", field, known)])
+    name, retrain = given.get("scale", "full"), RETRAIN[given.get("retrain", "finetune")]
+    magnitudes = {"none": None, "decayed": falling()} | {
+        f"constant{m:g}": defaults.randaugment(m) for m in OPTIMA.values()}
+    rows = {row: training(SCALES[name], retrain, policy) for row, policy in magnitudes.items()}
+    constants = [row for row in rows if row.startswith("constant")]
+    return defaults.study(
+        "A magnitude that falls while weights are pruned", rows,
+        claim=__doc__.split("Command")[0].split("Claim")[1].strip(),
+        scale=name, seeds=(0,) if name == "tiny" else (0, 1, 2),
+        report=f"pruned-{len(LADDER)}", data_note="the JPEG copy, where it is that",
+        comparisons=tuple(
+            defaults.comparison(f"decayed > {row}", "augmentation_in_compression, Figure 3")
+            for row in (*constants, "none")),
+    )
+
+
+def falling() -> ConfigDict:
+    """The optimum of the phase's own sparsity."""
+    return defaults.randaugment(OPTIMA[0.0], defaults.schedule(
+        "sparsity", sparsities=tuple(OPTIMA), points=tuple(OPTIMA.values())))
+
+
+def training(scale: Scale, retrain, policy: ConfigDict | None) -> ConfigDict:
+    same = {"model": defaults.model(scale.model),
+            "views": {"train": defaults.view("crop_flip", policy)}}
+    phases = {
+        "dense": defaults.phase(
+            **same, transform={"mask": defaults.mask(0.0)},
+            **papers.repdistiller(scale.model, scale.epochs, scale.batch)),
+        "pruned": defaults.phase(
+            **same, transform={"mask": defaults.mask(LADDER[0])}, init="phase:dense",
+            repeat={"sparsity": LADDER}, **retrain(scale.model, scale.epochs, scale.batch)),
+    }
+    return defaults.config(phases, data={"name": scale.dataset, "limit": scale.images},
+                           checkpoint={"every_epochs": scale.epochs})
