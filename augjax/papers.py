@@ -36,6 +36,13 @@ def repdistiller_imagenet(epochs: float = 100.0, batch: int = 256) -> dict[str, 
         weight_decay=1e-4))
 
 
+def mobilenet_imagenet(epochs: float = 150.0, batch: int = 256) -> dict[str, Any]:
+    """MobileNetV2 on ImageNet in augmentation_in_compression, which gives no recipe: RS-Nets'."""
+    return _recipe(epochs, batch, defaults.optimizer(
+        learning_rate=0.05, learning_rate_schedule=defaults.schedule("cosine"),
+        weight_decay=4e-5))
+
+
 def autoaugment_wrn(epochs: float = 200.0, batch: int = 128) -> dict[str, Any]:
     """AA-wrn: wide ResNets on CIFAR, as AutoAugment and PBA trained them."""
     return _cosine(0.1, 5e-4, epochs, batch)
