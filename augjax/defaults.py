@@ -63,10 +63,11 @@ def model(name: str, **options: Any) -> ConfigDict:
     """A network by name; `bn_images` 0 takes statistics over all rows.
 
     `mean`, `std` (per channel, of pixels / 255) and `image_size` (pixels a side that it sees) are
-    the data set's where they are not given.
+    the data set's where they are not given. `activation_bits` below 32 has DoReFa quantise what
+    the layers read; their weights are `transform.dorefa`'s.
     """
     known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32",
-             "mean": (), "std": (), "image_size": 0}
+             "mean": (), "std": (), "image_size": 0, "activation_bits": 32}
     return ConfigDict({"name": name, **known, **options})
 
 
@@ -147,6 +148,11 @@ def pick(kind: str = "keep_all", **changes: Any) -> ConfigDict:
 def mask(sparsity: float, scope: str = "global") -> ConfigDict:
     """Prunes to `sparsity` before the phase begins, and keeps what is pruned at zero."""
     return ConfigDict({"sparsity": float(sparsity), "scope": scope})
+
+
+def dorefa(bits: int) -> ConfigDict:
+    """Shows the network its weights in `bits` bits, the first and the last layer's excepted."""
+    return ConfigDict({"bits": bits})
 
 
 def optimizer(kind: str = "sgd", learning_rate: float = 0.1, **options: Any) -> ConfigDict:

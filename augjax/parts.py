@@ -5,7 +5,7 @@ user needs none of this.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import inspect
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from augjax import augment, check, compress, defaults, losses, method, models, schedule, train
 from augjax.defaults import NONE
 from augjax.method import Combine, Pick
-from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Start, Term, Transform
+from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transform
 
 
 def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str = "nearest") -> Any:
@@ -64,6 +64,8 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "pba": augment.pba,
     "replay": replay_file,
 }
+EDITS: dict[str, Callable[..., Edit]] = {  # of the parts of a phase's transform
+    "mask": compress.prune_to, "dorefa": compress.quantise_to}
 MIXES = {"mixup": augment.mixup, "cutmix": augment.cutmix}
 PAIRS = {"whole_batch": augment.whole_batch, "per_device": augment.per_device}
 SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
@@ -119,6 +121,8 @@ def build_net(block: ConfigDict, pictures: Pictures) -> Net:
     mean, std = (tuple(options.pop(field, ())) or known for field, known in zip(
         ("mean", "std"), statistics_of(pictures)))
     size, (height, width, channels) = options.pop("image_size", 0), pictures.image_shape
+    bits = options.pop("activation_bits", 32)
+    options["activation"] = None if bits == 32 else compress.quantise_activations(bits)
     return models.build(
         name, pictures.classes, (size or height, size or width, channels), mean=mean, std=std,
         bn_images=bn_images or None, dtype=dtype, **options)
@@ -255,21 +259,16 @@ def build_pick(name: str, block: ConfigDict) -> tuple[Pick, tuple[str, ...]]:
 
 
 def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:
-    """The chain of weight edits of a phase, and what is done to the start: pruning to a target."""
+    """What weights pass through on their way into the network, and what is done to the start."""
+    where = f"{name}.transform"
     for part in block:
-        check.one_of(f"{name}.transform", part, ("mask",))
+        check.one_of(where, part, EDITS)
+    edits = tuple(call(f"{where}.{part}", edit, block[part].to_dict())
+                  for part, edit in EDITS.items() if part in block)
+    inner = {"dorefa": compress.dorefa(models.FULL_PRECISION)} if "dorefa" in block else {}
     if "mask" not in block:
-        return chain(), ()
-    target, scope = block.mask.sparsity, block.mask.get("scope", "global")
-    check.require(0 <= target < 1, f"{name}.transform.mask.sparsity", "a share in [0, 1)", target,
-                  "0.6 prunes 60 % of the weights")
-    check.one_of(f"{name}.transform.mask.scope", scope, ("global", "per_layer"))
-
-    def prune(start: Start) -> Start:
-        masks = compress.prune_l1(start.params, start.transform["mask"], target, scope)
-        return replace(start, transform={**start.transform, "mask": masks})
-
-    return chain(mask=compress.mask()), (prune,)
+        return chain(**inner), edits
+    return compress.within_mask(**inner) if inner else chain(mask=compress.mask()), edits
 
 
 def build_optimizer(name: str, block: ConfigDict) -> Any:

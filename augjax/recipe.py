@@ -158,6 +158,7 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
         peer: parts.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
     onlookers = {who: _trained(source, before).objective.nets[source.learner]
                  for who, source in frozen.items()}
+    _keep_pruned(name, block, init, before)
     transform, edits = parts.build_transform(name, block.transform)
     shown = parts.build_views(name, block, pictures)
     pick, seen = parts.build_pick(name, block)
@@ -209,6 +210,17 @@ def _init(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str
     return {learner: source for learner, source in found.items() if source}
 
 
+def _keep_pruned(name: str, block: ConfigDict, init: Mapping[str, Source],
+                 before: Mapping[str, Phase]) -> None:
+    """Refuses to quantise pruned weights without their mask: DoReFa has no level at 0."""
+    if "student" not in init or "dorefa" not in block.transform or "mask" in block.transform:
+        return
+    masked = "mask" in json.loads(_trained(init["student"], before).structure)[0]["transform"]
+    check.require(not masked, f"{name}.transform", f"a mask, as {init['student']} has one",
+                  "dorefa alone, which would bring pruned weights back",
+                  "add transform.mask with the same sparsity")
+
+
 def _trained(source: Source, before: Mapping[str, Phase]) -> Phase:
     return source.origin or before[source.phase]
 
@@ -235,7 +247,7 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, onlookers: Ma
     for rate in ("learning_rate", "learning_rate_schedule", "base_batch"):
         fields["optimizer"].pop(rate, None)
     for part in fields["transform"].values():
-        part.pop("sparsity", None)
+        part.pop("sparsity", None), part.pop("bits", None)
     numbers = jax.tree.structure(knobs, is_leaf=callable)
     return json.dumps([fields, str(numbers), str(pictures), dict(onlookers)], sort_keys=True)
 

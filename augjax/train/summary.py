@@ -59,7 +59,7 @@ def facts(phase: Phase, state: TrainState) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in leaves.values()),
         "nonzero": sum(leaf.size for leaf in leaves.values()) - prunable + left,
         "sparsity": round(1 - left / prunable, 6) if prunable else 0.0,
-        "bits": 32,
+        "bits": int(tree.flatten(state.transform).get("dorefa/bits", 32)),
     }
 
 
