@@ -82,11 +82,11 @@ TIMM_MOVED = {
 KEPT = (*MOVES, "solarize_add")
 
 TF = magnitude_map(  # past 10 every formula but bits and thresholds goes on
-    "tf", _values(_tf(100, 40) | WEAKER), TF_OPS, highest=30,
+    "tf", _values(_tf(100, 40) | WEAKER), TF_OPS, highest=40,
     keeps_at_zero=(*KEPT, "cutout"), size_rule=PIXELS,
 )
 TF_MONOTONE = magnitude_map(  # posterize, solarize and blends as timm's inc1, past 10 too
-    "tf_monotone", _values(_tf(100, 40) | STRONGER), TF_OPS, highest=30,
+    "tf_monotone", _values(_tf(100, 40) | STRONGER), TF_OPS, highest=40,
     keeps_at_zero=(*KEPT, "cutout", "solarize", *BLENDS), size_rule=PIXELS,
 )
 TF_AUTOAUGMENT = magnitude_map(  # the same file's constants for AutoAugment's v0
