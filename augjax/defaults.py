@@ -9,7 +9,22 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from augjax import check
+
 NONE = "none"  # where a name is asked for and there is nothing to name
+
+
+def chosen(arg: str, words: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """{key: value} of a config's argument, "key=value,key=value", behind its colon.
+
+    `words` are the values that each key may have, the first being its default; none: any text,
+    empty by default. Raises ConfigError for an unknown key or value, with the nearest.
+    """
+    given = dict(part.partition("=")[::2] for part in filter(None, arg.split(",")))
+    for key, value in given.items():
+        known = words[check.one_of("key of the config's argument", key, words)]
+        check.one_of(key, value, known or (value,))
+    return {key: known[0] if known else "" for key, known in words.items()} | given
 
 
 def config(phases: Mapping[str, ConfigDict], data: Mapping[str, Any], **changes: Any) -> ConfigDict:

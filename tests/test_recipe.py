@@ -152,6 +152,15 @@ def test_a_source_that_is_none_is_refused(text, part):
     assert part in refusal(quick(**{"student.teacher": text}))
 
 
+def test_a_configs_argument_is_keys_and_values():
+    words = {"scale": ("full", "tiny"), "schedule": ()}
+    assert defaults.chosen("", words) == {"scale": "full", "schedule": ""}
+    assert defaults.chosen("schedule=a=b,scale=tiny", words) == {"scale": "tiny", "schedule": "a=b"}
+    for arg, part in (("scale=tini", "Did you mean 'tiny'"), ("scal=full", "Did you mean 'scale'")):
+        with pytest.raises(check.ConfigError, match=part):
+            defaults.chosen(arg, words)
+
+
 def test_another_resolution_is_the_same_network():
     config = quick()
     recipe.resize(config, 24)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
 OPTIMA = {0.0: 14.0, 0.2: 12.0, 0.4: 8.0, 0.6: 4.0}  # augmentation_in_compression IV-A (B)
 LADDER = tuple(OPTIMA)[1:]
@@ -39,14 +39,12 @@ SCALES = {
     "small": Scale("resnet8", "cifar10", 3.0, 5000),
     "tiny": Scale("resnet8_tiny", "cifar10", 1.0, 32, 16),
 }
+WORDS = {"scale": tuple(SCALES), "retrain": tuple(RETRAIN)}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    known = {"scale": SCALES, "retrain": RETRAIN}
-    given = dict(part.partition("=")[::2] for part in arg.split(","))
-    for field, value in given.items():
-        check.one_of(field, value, known[check.one_of("compression_decay.py", field, known)])
-    name, retrain = given.get("scale", "full"), RETRAIN[given.get("retrain", "finetune")]
+def get_config(arg: str = "") -> ConfigDict:
+    chosen = defaults.chosen(arg, WORDS)
+    name, retrain = chosen["scale"], RETRAIN[chosen["retrain"]]
     magnitudes = {"none": None, "decayed": falling()} | {
         f"constant{m:g}": defaults.randaugment(m) for m in OPTIMA.values()}
     rows = {row: training(SCALES[name], retrain, policy) for row, policy in magnitudes.items()}

@@ -4,8 +4,8 @@ Claim     a network that is pruned after strong augmentation and retrained on we
           that was pruned before (A) and one that never saw strong augmentation (B)
           (augmentation_in_compression, Figure 4, whose bars are only plotted); trained anew from
           random weights, the pruned network does not profit from strong augmentation (section V)
-Command   python -m launch.study --config=configs/cifar/compression_inherit.py:scale=small \\
-              --data_dir=DIR --workdir=runs/inherit
+Command   python -m launch.study --data_dir=DIR --workdir=runs/inherit --config=\\
+              configs/cifar/compression_inherit.py:scale=small,dataset=cifar10
 Cost      not measured
 Measured  not measured
 Args      scale=full|small|tiny, network=resnet20|mobilenetv2|shufflenetv2 (of scale=full),
@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
 NETWORKS = {"resnet20": "resnet20", "mobilenetv2": "mobilenetv2_cifar",
             "shufflenetv2": "shufflenetv2_cifar"}
@@ -46,16 +46,14 @@ SCALES = {
     "tiny": Scale(1.0, 32, (0.6,), 16),
 }
 TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}
+WORDS = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": ("cifar100", "cifar10")}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    known = {"scale": SCALES, "network": NETWORKS, "dataset": ("cifar100", "cifar10")}
-    given = dict(part.partition("=")[::2] for part in arg.split(","))
-    for field, value in given.items():
-        check.one_of(field, value, known[check.one_of("compression_inherit.py", field, known)])
-    name = given.get("scale", "full")
-    model = TOYS.get(name, NETWORKS[given.get("network", "resnet20")])
-    dataset = given.get("dataset", "cifar10" if name in TOYS else "cifar100")
+def get_config(arg: str = "") -> ConfigDict:
+    chosen = defaults.chosen(arg, WORDS)
+    name = chosen["scale"]
+    model = TOYS.get(name, NETWORKS[chosen["network"]])
+    dataset = chosen["dataset"]
     rows = {}
     for sparsity in SCALES[name].sparsities:
         rows |= {f"{row}_p{100 * sparsity:.0f}": defaults.config(

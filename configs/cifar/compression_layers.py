@@ -3,8 +3,8 @@
 Claim     a network that learns strong augmentation with extra layers, which are then dropped, ends
           above one that had them on weak augmentation alone (B), and this one above one that never
           had them (A) (augmentation_in_compression, Figure 6, whose bars are only plotted)
-Command   python -m launch.study --config=configs/cifar/compression_layers.py:scale=small \\
-              --data_dir=DIR --workdir=runs/layers
+Command   python -m launch.study --data_dir=DIR --workdir=runs/layers --config=\\
+              configs/cifar/compression_layers.py:scale=small,dataset=cifar10
 Cost      not measured
 Measured  not measured
 Args      scale=full|small|tiny, network=resnet20|mobilenetv2|shufflenetv2 (of scale=full),
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
 NETWORKS = {  # {name: (network, extra blocks: about 20 layers)}
     "resnet20": ("resnet20", 10), "mobilenetv2": ("mobilenetv2_cifar", 7),
@@ -37,18 +37,16 @@ class Scale(NamedTuple):
 
 SCALES = {"full": Scale(240.0, 0), "small": Scale(3.0, 5000), "tiny": Scale(1.0, 32, 16)}
 TOYS = {"small": ("resnet8", 3), "tiny": ("resnet8_tiny", 1)}
+WORDS = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": ("cifar100", "cifar10"),
+         "head": ("reuse", "reinit")}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    known = {"scale": SCALES, "network": NETWORKS, "dataset": ("cifar100", "cifar10"),
-             "head": ("reuse", "reinit")}
-    given = dict(part.partition("=")[::2] for part in arg.split(","))
-    for field, value in given.items():
-        check.one_of(field, value, known[check.one_of("compression_layers.py", field, known)])
-    name = given.get("scale", "full")
-    model, extra = TOYS.get(name, NETWORKS[given.get("network", "resnet20")])
-    dataset = given.get("dataset", "cifar10" if name in TOYS else "cifar100")
-    fresh = ("head/*",) if given.get("head") == "reinit" else ()
+def get_config(arg: str = "") -> ConfigDict:
+    chosen = defaults.chosen(arg, WORDS)
+    name = chosen["scale"]
+    model, extra = TOYS.get(name, NETWORKS[chosen["network"]])
+    dataset = chosen["dataset"]
+    fresh = ("head/*",) if chosen["head"] == "reinit" else ()
     rows = {row: defaults.config(
         phases(SCALES[name], model, blocks, first, fresh),
         data={"name": dataset, "limit": SCALES[name].images},

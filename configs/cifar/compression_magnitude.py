@@ -3,8 +3,8 @@
 Claim     the sparser the network, the weaker its best and its largest useful augmentation: M 14,
           12, 8, 4 at sparsity 0, 0.2, 0.4, 0.6 for ResNet-20 on CIFAR-100
           (augmentation_in_compression, Figure 1; its curves are only plotted)
-Command   python -m launch.study --config=configs/cifar/compression_magnitude.py:scale=small \\
-              --data_dir=DIR --workdir=runs/magnitude
+Command   python -m launch.study --data_dir=DIR --workdir=runs/magnitude --config=\\
+              configs/cifar/compression_magnitude.py:scale=small,dataset=cifar10
 Cost      not measured
 Measured  not measured
 Args      scale=full|small|tiny, network=resnet20|mobilenetv2|shufflenetv2 (of scale=full),
@@ -20,11 +20,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
 NETWORKS = {"resnet20": "resnet20", "mobilenetv2": "mobilenetv2_cifar",
             "shufflenetv2": "shufflenetv2_cifar"}
-DATASETS = ("cifar100", "cifar10")
 
 
 class Scale(NamedTuple):
@@ -41,12 +40,14 @@ SCALES = {
     "small": Scale(3.0, 5000, 1000, (0.0, 0.2, 0.4, 0.6, 0.9), (2.0, 6.0, 10.0, 14.0, 22.0)),
     "tiny": Scale(1.0, 32, 10, (0.0, 0.6), (4.0,), 16),
 }
-TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}
+TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}  # whatever the network
+WORDS = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": ("cifar100", "cifar10")}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    name, network, dataset = parsed(arg)
-    scale, model = SCALES[name], TOYS.get(name, NETWORKS[network])
+def get_config(arg: str = "") -> ConfigDict:
+    chosen = defaults.chosen(arg, WORDS)
+    name, dataset = chosen["scale"], chosen["dataset"]
+    scale, model = SCALES[name], TOYS.get(name, NETWORKS[chosen["network"]])
     grid = {(p, m): f"p{100 * p:.0f}_m{m:g}" for p in scale.sparsities for m in scale.magnitudes}
     plain = {p: f"p{100 * p:.0f}_none" for p in scale.sparsities}
     rows = {row: training(scale, model, dataset, p, None) for p, row in plain.items()}
@@ -74,16 +75,3 @@ def training(scale: Scale, model: str, dataset: str, sparsity: float, magnitude:
         **papers.repdistiller(model, scale.epochs, scale.batch))
     return defaults.config({"student": student}, checkpoint={"every_epochs": scale.epochs},
                            data={"name": dataset, "limit": scale.images, "holdout": scale.held_out})
-
-
-def parsed(arg: str) -> tuple[str, str, str]:
-    """(scale, network, dataset)."""
-    known = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": DATASETS}
-    given = dict(part.partition("=")[::2] for part in arg.split(","))
-    for field, value in given.items():
-        check.one_of(field, value, known[check.one_of("configs/cifar", field, known)])
-    small = given.get("scale", "full") != "full"
-    check.require(not (small and "network" in given), "network", "none at this scale",
-                  given.get("network"), "the toy scales have their own")
-    return (given.get("scale", "full"), given.get("network", "resnet20"),
-            given.get("dataset", "cifar10" if small else "cifar100"))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults
+from augjax import defaults
 
 
 class Scale(NamedTuple):
@@ -40,8 +40,8 @@ CANDIDATES = 4  # views of an image that the teacher filter chooses from
 KL = {"tau": 4.0, "tau_square": True}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    name = check.one_of("scale", arg.removeprefix("scale="), SCALES)
+def get_config(arg: str = "") -> ConfigDict:
+    name = defaults.chosen(arg, {"scale": tuple(SCALES)})["scale"]
     scale = SCALES[name]
     rows = {row: _row(scale, **fields) for row, fields in _rows().items()}
     return defaults.study(

@@ -2,8 +2,8 @@
 
 Claim     fewer bits, lower accuracy: ResNet-18 on CIFAR-100 74.85, 69.81, 67.06 % at 32, 4, 2 bits
           (role_wise_kd, Table 2)
-Command   python -m launch.study --config=configs/cifar/role_wise_bits.py:network=resnet18 \\
-              --data_dir=DIR --workdir=runs/bits
+Command   python -m launch.study --data_dir=DIR --workdir=runs/bits --config=\\
+              configs/cifar/role_wise_bits.py:network=resnet18
 Cost      not measured
 Measured  not measured
 Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
 BITS = (4, 2)
 NETWORKS = {"resnet18": "resnet18_cifar", "alexnet": "alexnet_cifar"}
@@ -36,15 +36,13 @@ class Scale(NamedTuple):
 
 SCALES = {"full": Scale(200.0, 0), "small": Scale(4.0, 5000, 64), "tiny": Scale(1.0, 32, 16)}
 TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}
+WORDS = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": ("cifar100", "cifar10")}
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    known = {"scale": SCALES, "network": NETWORKS, "dataset": ("cifar100", "cifar10")}
-    given = dict(part.partition("=")[::2] for part in arg.split(","))
-    for field, value in given.items():
-        check.one_of(field, value, known[check.one_of("role_wise_bits.py", field, known)])
-    name, network = given.get("scale", "full"), given.get("network", "resnet18")
-    dataset = given.get("dataset", "cifar10" if name in TOYS else "cifar100")
+def get_config(arg: str = "") -> ConfigDict:
+    chosen = defaults.chosen(arg, WORDS)
+    name, network = chosen["scale"], chosen["network"]
+    dataset = chosen["dataset"]
     rows = {row: defaults.config(
         phases, data={"name": dataset, "limit": SCALES[name].images},
         checkpoint={"every_epochs": SCALES[name].epochs})

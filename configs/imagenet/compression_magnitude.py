@@ -6,7 +6,7 @@ Command   python -m launch.study --config=configs/imagenet/compression_magnitude
               --data_dir=DIR --workdir=runs/imagenet_magnitude
 Cost      not measured
 Measured  not measured
-Args      scale=full|tiny, sparsities=0_20_40_60 (percent)
+Args      scale=full|tiny
 
 Magnitudes are chosen on 50,000 held-out training images and told on the test images. The paper says
 neither recipe (papers.mobilenet_imagenet) nor how many magnitudes: here every third from 0 to 30.
@@ -14,8 +14,9 @@ neither recipe (papers.mobilenet_imagenet) nor how many magnitudes: here every t
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, papers
+from augjax import defaults, papers
 
+SPARSITIES = (0.0, 0.2, 0.4, 0.6)
 MAGNITUDES = tuple(map(float, range(0, 31, 3)))
 SCALES = {  # {scale: (network, pixels, magnitudes, images or 0 for all, held-out images)}
     "full": ("mobilenetv2", 224, MAGNITUDES, 0, 50_000),
@@ -23,15 +24,8 @@ SCALES = {  # {scale: (network, pixels, magnitudes, images or 0 for all, held-ou
 }
 
 
-def get_config(arg: str = "scale=full") -> ConfigDict:
-    given = {"scale": "full", "sparsities": "0_20_40_60"}
-    for part in filter(None, arg.split(",")):
-        field, _, value = part.partition("=")
-        given[check.one_of("imagenet/compression_magnitude.py", field, given)] = value
-    scale = check.one_of("scale", given["scale"], SCALES)
-    sparsities = tuple(int(percent) / 100 for percent in given["sparsities"].split("_"))
-    check.require(sparsities[0] == 0, "sparsities", "0 first: the others start from it",
-                  given["sparsities"], "write for example 0_60")
+def get_config(arg: str = "") -> ConfigDict:
+    scale, sparsities = defaults.chosen(arg, {"scale": tuple(SCALES)})["scale"], SPARSITIES
     magnitudes = SCALES[scale][2]
     plain = {p: f"p{100 * p:.0f}_none" for p in sparsities}
     grid = {(p, m): f"p{100 * p:.0f}_m{m:g}" for p in sparsities for m in magnitudes}
