@@ -16,6 +16,7 @@ setup(
         "ml_collections>=1.1", "absl-py", "dm-pix>=0.4.5", "numpy", "pillow",
         "tensorflow-datasets>=4.9.10", "array_record", "grain>=0.2.18",
         "scikit-learn", "tensorboardX", "tqdm", "safetensors", "msgpack", "matplotlib",
+        "flatbuffers",  # which jax.export writes with
     ],
     extras_require={
         "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9"], "peers": PEERS,
