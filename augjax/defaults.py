@@ -224,6 +224,7 @@ def study(title: str, rows: Mapping[str, ConfigDict], claim: str = "",
         "seeds_of": {},  # {row: its own seeds}: {"teacher": (0,)} is one teacher for all seeds
         "report": report,  # the phase whose accuracy counts
         "report_of": {},  # {row: another phase}
+        "weights": "raw",  # whose accuracy counts: raw | ema, the averaged ones
         "published": {},  # {row: published(...)}
         "comparisons": (),  # comparison(...), ...
         "figures": {},  # {name: figure(...)}: plots beside those of rows and epochs

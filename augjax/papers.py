@@ -2,7 +2,7 @@
 
 Each is a dict for `defaults.phase(**recipe, ...)`, named and numbered as in spec R's table of
 recipes. Of another number of epochs the decays stay at the same shares, as kd_thrives_on_da scales
-them for its long runs; evaluations and nothing else come a dozen times in all.
+them for its long runs; evaluations come a dozen times in all where nothing else is said.
 """
 
 from collections.abc import Mapping
@@ -59,6 +59,21 @@ def autoaugment_pyramidnet(dataset: str, epochs: float = 1800.0, batch: int = 64
     """AA-pyr: PyramidNet with ShakeDrop on CIFAR."""
     hundred = dataset == "cifar100"
     return _cosine(0.025 if hundred else 0.05, 5e-4 if hundred else 5e-5, epochs, batch)
+
+
+def efficientnet(epochs: float = 350.0, batch: int = 4096) -> dict[str, Any]:
+    """EN: EfficientNets on ImageNet (TensorFlow's TPU models), with their smoothed labels, averaged
+    weights and an evaluation every epoch; circumventing_outliers gives B0 500 epochs."""
+    staircase = defaults.schedule("exponential", factor=0.97, every_epochs=2.4, warmup_epochs=5.0)
+    return {
+        "terms": {"ce": defaults.term("cross_entropy", label_smoothing=0.1)},
+        "optimizer": defaults.optimizer(
+            "rmsprop_tf", learning_rate=0.016, learning_rate_schedule=staircase, base_batch=256,
+            options={"rho": 0.9, "momentum": 0.9, "eps": 1e-3}, weight_decay=1e-5,
+            decay=("nets/*/kernel", "nets/*/bias")),  # all but BatchNorm's
+        "ema": 0.9999, "epochs": epochs, "batch_size": batch,
+        "eval": {"every_epochs": 1.0, "batch_size": 1024},
+    }
 
 
 def role_wise(epochs: float = 200.0, batch: int = 128) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transfo
 
 
 def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str = "nearest") -> Any:
-    """`augment.replay` of a schedule.json, stretched to the epochs of the phase."""
+    """`augment.replay` of a schedule.json or a published log, stretched to the phase's epochs."""
     path = Path(schedule)
     check.require(path.is_file(), "policy.schedule", "a schedule.json that a search wrote",
                   schedule or "none", "name the file")
-    return augment.replay(augment.parse_schedule(path.read_text()), epochs, fill=fill,
-                          interpolation=interpolation)
+    text = path.read_text()
+    read = augment.schedule_of_log if text.startswith("[") else augment.parse_schedule
+    return augment.replay(read(text), epochs, fill=fill, interpolation=interpolation)
 
 
 TERMS: dict[str, Callable[..., Term]] = {

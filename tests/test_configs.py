@@ -3,6 +3,7 @@
 from dataclasses import replace
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -14,6 +15,16 @@ from augjax import data, recipe, study, train
 from augjax.train import sharding, start
 
 ROOT = Path(__file__).resolve().parents[1]
+ARGUMENTS = [
+    ("cifar/thrives_views.py", "pair=all,teacher=converted"),
+    ("cifar/compression_layers.py", "network=mobilenetv2,head=reinit"),
+    ("cifar/compression_inherit.py", "network=shufflenetv2,dataset=cifar10"),
+    ("cifar/compression_decay.py", "scale=small,retrain=full"),
+    ("cifar/role_wise_bits.py", "network=alexnet"),
+    ("cifar/outliers_autoaugment.py", "network=pyramidnet_272_200"),
+    ("imagenet/outliers.py", "part=table3"),
+    ("imagenet/efficientnet.py", "b8,teacher=b7"),
+]
 FILES = sorted(path for path in (ROOT / "configs").rglob("*.py") if path.name != "__init__.py")
 
 
@@ -42,17 +53,27 @@ def named(joined):
     return ConfigDict(json.loads(text))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_traces_at_full_size(path):
+def full_size(config):
+    like = data.described(config.data.name, config.data.image_size or None)
+    return recipe.build(config, like)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_row_is_built_and_the_last_traced_at_full_size(path):
+    """To trace all takes minutes: `AUGJAX_TRACE=all` does, by hand when networks have changed."""
+    wholes = [full_size(config) for config in trainings(load(path).get_config())]
     mesh, traced = sharding.make_mesh(jax.devices()[:1]), set()
-    for config in trainings(load(path).get_config()):
-        like = data.described(config.data.name, config.data.image_size or None)
-        whole = recipe.build(config, like)
+    for whole in wholes if os.environ.get("AUGJAX_TRACE") == "all" else wholes[-1:]:
         for phase in whole.phases:
             if phase.structure not in traced:
                 shapes = start.shapes(phase, whole, mesh)
-                assert shapes.signals.outputs["student"].logits.shape[1] == like.classes
+                assert shapes.signals.outputs["student"].logits.shape[1] == whole.data.classes
             traced.add(phase.structure)
+
+
+@pytest.mark.parametrize("path, arg", ARGUMENTS)
+def test_other_arguments_are_built(path, arg):
+    assert trainings(load(ROOT / "configs" / path).get_config(arg))
 
 
 def noise(config):
@@ -65,7 +86,7 @@ def noise(config):
     return replace(like, train=split, test=split)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_says_claim_command_data_and_what_was_measured(path):
     text = load(path).__doc__
     for word in ("Claim", "Command", "Cost", "Measured"):
@@ -77,6 +98,10 @@ def test_says_claim_command_data_and_what_was_measured(path):
     ("imagenet/efficientnet.py", "b0,scale=tiny", None),
     ("cifar/distillation.py", "scale=tiny", "dkd"),
     ("cifar/distillation.py", "scale=tiny", "kd_pick"),
+    ("cifar/outliers_magnitude.py", "scale=tiny", "ra_1"),
+    ("cifar/thrives_views.py", "scale=tiny", "resnet56-resnet20-ce_cutmix"),
+    ("cifar/compression_teacher_filter.py", "scale=tiny", "resnet20-filter"),
+    ("cifar/role_wise_bits.py", "scale=tiny", "bits4"),
 ])
 def test_tiny_form_takes_two_steps(tmp_path, path, arg, row):
     (config,) = trainings(load(ROOT / "configs" / path).get_config(arg), [row])

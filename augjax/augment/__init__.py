@@ -25,6 +25,7 @@ from augjax.augment.mixing import (
     whole_batch,
 )
 from augjax.augment.ops import OPS
+from augjax.augment.pba_logs import schedule_of_log
 from augjax.augment.pba_policies import parse_schedule, pba, PopulationPolicy, replay
 from augjax.augment.policies import apply_policy, augment, draw, image_keys, Policy
 from augjax.augment.random_policies import (
@@ -46,5 +47,6 @@ __all__ = [
     "mean_fill", "mix_batch", "mixup", "ops", "outliers", "pad_crop", "pad_crop_pba",
     "parse_schedule", "pba", "per_device", "per_image", "pipeline", "plain", "products",
     "randaugment", "random_erasing", "random_noise_erasing", "ranged_randaugment", "replay",
-    "resized", "select", "sub_policies", "trivial_augment", "whole_batch", "with_erasing",
+    "resized", "schedule_of_log", "select", "sub_policies", "trivial_augment", "whole_batch",
+    "with_erasing",
 ]

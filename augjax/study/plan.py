@@ -11,8 +11,8 @@ from augjax.study.compare import Claim, parse_claim
 from augjax.study.optimum import Optimum
 
 FIELDS = (
-    "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "published",
-    "comparisons", "figures", "curves", "optima", "data_note", "devices_per_run",
+    "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "weights",
+    "published", "comparisons", "figures", "curves", "optima", "data_note", "devices_per_run",
 )
 SCALES = ("full", "small", "tiny")
 PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
@@ -75,6 +75,7 @@ class Study:
     title: str
     claim: str
     scale: str  # full | small | tiny
+    weights: str  # raw | ema
     rows: Mapping[str, Row]
     published: Mapping[str, Mapping[str, Any]]  # {row: numbers in percent and their source}
     comparisons: tuple[tuple[Claim, str], ...]  # (what is claimed, where)
@@ -143,6 +144,7 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
     study = Study(
         title=config["title"], claim=config["claim"],
         scale=check.one_of("scale", config["scale"], SCALES), rows=rows,
+        weights=check.one_of("weights", config["weights"], ("raw", "ema")),
         published=_published(config["published"], rows),
         comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
         figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},

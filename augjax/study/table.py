@@ -12,14 +12,15 @@ from augjax.study.optimum import choose
 from augjax.study.plan import Run, Study
 
 TIME_FIELDS = ("device_hours",)  # the only fields in which equal studies may differ
-HELD, TOLD = "holdout_accuracy", "final_accuracy"
+TOLD = {"raw": "final_accuracy", "ema": "ema_accuracy"}  # by the study's weights
+HELD = {"raw": "holdout_accuracy", "ema": "ema_holdout_accuracy"}
 TOP5_ABOVE = 5  # classes; below, every answer is among the five
 
 
 def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, Any]:
     """The table as it stands, from the run folders alone; runs that are missing are said to be.
 
-    {title, claim, scale, command, rows, comparisons, data, hardware, versions, commits,
+    {title, claim, scale, weights, command, rows, comparisons, data, hardware, versions, commits,
     device_hours}. A row: its runs that are done (n, seeds), top-1, top-5 and best epoch as
     {n, mean, std}, what was published, and every run that is not in the numbers and why.
     """
@@ -32,13 +33,15 @@ def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, An
             for name in study.rows]
     hardware = Counter(state.summary["hardware"] for state in done.values())
     return {
-        "title": study.title, "claim": study.claim, "scale": study.scale, "command": command,
+        "title": study.title, "claim": study.claim, "scale": study.scale, "weights": study.weights,
+        "command": command,
         "rows": rows,
         "comparisons": [_comparison(study, claim, source, found)
                         for claim, source in study.comparisons],
-        "optima": {name: choose(wanted, lambda row: _of_seeds(study, row, found, HELD),
-                                lambda row: _of_seeds(study, row, found, TOLD))
-                   for name, wanted in study.optima.items()},
+        "optima": {
+            name: choose(wanted, lambda row: _of_seeds(study, row, found, HELD[study.weights]),
+                         lambda row: _top1(study, row, found))
+            for name, wanted in study.optima.items()},
         "data": data,
         "hardware": {kind: hardware[kind] for kind in sorted(hardware)},
         "versions": {name: sorted({start["versions"].get(name, "none") for start in starts})
@@ -60,8 +63,8 @@ def _row(study: Study, name: str, found: Mapping[Run, State], many: bool) -> dic
     return {
         "row": name, "phase": row.report, "n": len(done), "of": len(row.seeds),
         "seeds": list(done),
-        "top1": over_seeds("final_accuracy"),
-        "top1_of_seed": {str(seed): value for seed, value in _top1(row.report, done).items()},
+        "top1": over_seeds(TOLD[study.weights]),
+        "top1_of_seed": {str(seed): value for seed, value in _top1(study, name, found).items()},
         "top5": over_seeds("top5_accuracy") if many else None,
         "best_top1": over_seeds("best_accuracy"),
         "published": study.published.get(name),
@@ -90,9 +93,7 @@ def _why(study: Study, run: Run, found: Mapping[Run, State]) -> dict[str, Any]:
 def _comparison(study: Study, claim: compare.Claim, source: str, found: Mapping[Run, State]
                 ) -> dict[str, Any]:
     """Both rows at the seeds that both have: the differences, seed by seed."""
-    sides = [_top1(study.rows[row].report, {
-        run.seed: state.summary["phases"] for run, state in found.items()
-        if run.row == row and state.done}) for row in (claim.better, claim.worse)]
+    sides = [_top1(study, row, found) for row in (claim.better, claim.worse)]
     seeds = [seed for seed in sides[0] if seed in sides[1]]
     differences = [sides[0][seed] - sides[1][seed] for seed in seeds]
     theirs = [study.published.get(row, {}).get("top1") for row in (claim.better, claim.worse)]
@@ -106,9 +107,8 @@ def _comparison(study: Study, claim: compare.Claim, source: str, found: Mapping[
     }
 
 
-def _top1(phase: str, done: Mapping[int, Mapping]) -> dict[int, float]:
-    """{seed: percent} of a phase."""
-    return {seed: _percent(phases[phase]["final_accuracy"]) for seed, phases in done.items()}
+def _top1(study: Study, row: str, found: Mapping[Run, State]) -> dict[int, float]:
+    return _of_seeds(study, row, found, TOLD[study.weights])
 
 
 def _of_seeds(study: Study, row: str, found: Mapping[Run, State], field: str) -> dict[int, float]:

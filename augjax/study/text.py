@@ -12,6 +12,7 @@ NOTES = """\
 Accuracy is that of the last epoch on all test images, mean ± sample standard deviation over seeds;
 the best epoch is reported and never chosen from. Device-hours count training and evaluation of the
 steps that stand, not compilation, nor what a kill undid."""
+AVERAGED = " Top-1 is that of the averaged weights, all else of the last ones."
 VERDICTS = """\
 Ours is the difference in points, paired by seed, with the 95 % interval of its mean (Student's t).
 A claim is met if the whole interval is beyond it, not met if none of it is, else undecided. The
@@ -26,7 +27,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     """The text of table.md, losing, failed and missing rows included."""
     parts = [f"# {table['title']}", SMALL[table["scale"]],
              f"Claim: {table['claim']}" if table["claim"] else "", _standing(table["rows"]),
-             _rows(table["rows"]), NOTES, _others(table["rows"]),
+             _rows(table["rows"]), NOTES + (AVERAGED if table["weights"] == "ema" else ""), _others(table["rows"]),
              *(_optimum(name, found) for name, found in table["optima"].items()),
              _comparisons(table["comparisons"]), _not_counted(table["rows"]), _made(table)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -92,7 +92,8 @@ def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> di
         "best_accuracy": best["accuracy"],
         "best_step": best["step"],
         "top5_accuracy": last["top5_accuracy"],
-        **{k: last[k] for k in ("holdout_accuracy", "ema_accuracy") if k in last},
+        **{k: last[k] for k in ("holdout_accuracy", "ema_accuracy", "ema_holdout_accuracy")
+           if k in last},
         "steps": last["step"],
         "images_per_s": round(last["step"] * phase.batch_size / max(seconds, 1e-9), 1),
         "step_images_per_s": round(median(row["images_per_s"] for row in training), 1),

@@ -17,12 +17,11 @@ them the next smaller one is taken. The learning rate is 0.016 per 256 images (s
 
 from ml_collections import ConfigDict
 
-from augjax import check, defaults, models
+from augjax import check, defaults, models, papers
 
 MAGNITUDES = {"b0": 9, "b1": 9, "b2": 9, "b3": 9, "b4": 15, "b5": 17, "b6": 17, "b7": 28, "b8": 28}
 TAUGHT = {"b0": (0.5, 5)}  # weight of the teacher's term and its K
 TAUGHT_LARGER = (2.0, 50)
-BATCH = 4096
 TINY = {"width": 0.25, "depth": 0.25}
 
 
@@ -33,7 +32,7 @@ def get_config(arg: str = "b0") -> ConfigDict:
     if teacher:
         weight, k = TAUGHT.get(row, TAUGHT_LARGER)
         taught = phases["student"]
-        taught.teacher = "phase:teacher"
+        taught.teacher, taught.teacher_weights = "phase:teacher", "ema"
         taught.terms.kl = defaults.term("topk_kl", weight, k=k)
         phases = {"teacher": _phase(teacher, tiny), "student": taught}
     return defaults.config(
@@ -48,19 +47,14 @@ def get_config(arg: str = "b0") -> ConfigDict:
 def _phase(row: str, tiny: bool) -> ConfigDict:
     name = f"efficientnet_{row}"
     size = 32 if tiny else models.MODELS[name].resolution
-    staircase = defaults.schedule("exponential", factor=0.97, every_epochs=2.4, warmup_epochs=5.0)
+    recipe = papers.efficientnet(1.0, 16) if tiny else papers.efficientnet(
+        500.0 if row == "b0" else 350.0)
     return defaults.phase(
         model=defaults.model(
             name, dtype="float32" if tiny else "bfloat16", image_size=size,
             remat=row in ("b5", "b6", "b7", "b8"), **(TINY if tiny else {})),
         views={"train": defaults.view("flip", defaults.randaugment(MAGNITUDES[row], map="tf"))},
-        terms={"ce": defaults.term("cross_entropy", label_smoothing=0.1)},
-        optimizer=defaults.optimizer(
-            "rmsprop_tf", learning_rate=0.016, learning_rate_schedule=staircase, base_batch=256,
-            options={"rho": 0.9, "momentum": 0.9, "eps": 1e-3}, weight_decay=1e-5,
-            decay=("nets/*/kernel", "nets/*/bias")),  # all but BatchNorm's
-        ema=0.9999, epochs=1.0 if tiny else 500.0 if row == "b0" else 350.0,
-        batch_size=16 if tiny else BATCH, eval={"every_epochs": 1.0, "batch_size": 1024},
+        **recipe,
     )
 
 

@@ -1,5 +1,6 @@
 """The best magnitude of every sparsity: by held-out images alone, with its line."""
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -48,6 +49,18 @@ def test_held_out_images_choose_and_test_images_tell(table):
     assert first["best_of_seed"] == {"0": 4.0, "1": 8.0}
     assert (second["best"], second["maximal"], second["measured"]) == (0.0, 0.0, 3)
     assert second["best_of_seed"] == {"0": 0.0}  # the seed that every x has
+
+
+def test_averaged_weights_count_where_the_study_says_so(table):
+    _, found, workdir = table
+    for path in workdir.glob("runs/*/*/summary.json"):
+        summary = json.loads(path.read_text())
+        summary["phases"]["student"] |= {"ema_accuracy": 0.5, "ema_holdout_accuracy": 0.25}
+        folder.write_json(path, summary)
+    averaged = study.gather(replace(held_out(), weights="ema"), workdir)
+    first = averaged["optima"]["magnitudes"]["at"][0]
+    assert first["holdout"]["mean"] == 25 and first["test"]["mean"] == 50
+    assert averaged["rows"][0]["top1"]["mean"] == 50 != found["rows"][0]["top1"]["mean"]
 
 
 def test_equals_go_to_the_lowest_and_nothing_measured_is_said():
