@@ -13,15 +13,16 @@ jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/augjax/
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# In these rooms nothing is compared with what another process compiled, and compiling costs most.
-QUICKLY = ("losses", "method", "models", "exchange")
+# Here nothing is compared with what another process compiled, and compiling costs most.
+QUICKLY = (
+    "losses", "method", "models", "exchange", "test_configs", "test_picks_config", "test_recipe")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Has XLA leave out its expensive passes in some rooms."""
-    room = item.path.parent.name
-    jax.config.update("jax_disable_most_optimizations", room in QUICKLY)
+    """Has XLA leave out its expensive passes in some rooms and files."""
+    quickly = {item.path.parent.name, item.path.stem} & set(QUICKLY)
+    jax.config.update("jax_disable_most_optimizations", bool(quickly))
     return (yield)
 
 

@@ -27,7 +27,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     """The text of table.md, losing, failed and missing rows included."""
     parts = [f"# {table['title']}", SMALL[table["scale"]],
              f"Claim: {table['claim']}" if table["claim"] else "", _standing(table["rows"]),
-             _rows(table["rows"]), NOTES + (AVERAGED if table["weights"] == "ema" else ""), _others(table["rows"]),
+             _rows(table["rows"]), NOTES + (AVERAGED if table["weights"] == "ema" else ""),
+             _others(table["rows"]),
              *(_optimum(name, found) for name, found in table["optima"].items()),
              _comparisons(table["comparisons"]), _not_counted(table["rows"]), _made(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
