@@ -19,7 +19,8 @@ setup(
         "flatbuffers",  # which jax.export writes with
     ],
     extras_require={
-        "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9"], "peers": PEERS,
+        "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9", "pytest-xdist"],
+        "peers": PEERS,
         "bench": [*PEERS, "kornia"], "tpu-compiler": ["libtpu"],
     },
 )

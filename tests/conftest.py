@@ -8,6 +8,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from augjax.train import ready  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/augjax/tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -18,12 +20,22 @@ QUICKLY = (
     "losses", "method", "models", "exchange", "test_configs", "test_picks_config", "test_recipe")
 
 
+MAPS = Path("/proc/self/maps")
+CROWDED = 30_000  # of the 65,530 memory maps that Linux allows; a compiled program takes several
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Has XLA leave out its expensive passes in some rooms and files."""
+def pytest_runtest_protocol(item, nextitem):
+    """Has XLA leave out its expensive passes in some rooms and files, and lets go of old programs:
+    a process without a memory map left ends in a segmentation fault."""
     quickly = {item.path.parent.name, item.path.stem} & set(QUICKLY)
     jax.config.update("jax_disable_most_optimizations", bool(quickly))
-    return (yield)
+    result = yield
+    last_of_file = nextitem is None or nextitem.path != item.path
+    if last_of_file and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > CROWDED:
+        ready._COMPILED.clear()
+        jax.clear_caches()
+    return result
 
 
 CIFAR = Path(__file__).resolve().parents[2] / "shared/data/tfds"
