@@ -21,6 +21,7 @@ PREVIOUS = flags.DEFINE_bool(
     "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile and count, without data; train nothing.")
 TOPOLOGY = flags.DEFINE_string("topology", "", "TPUs to compile a dry run for, such as v5e:4x4.")
+PHASE = flags.DEFINE_string("phase", "", "The phase of a dry run; all of them if not given.")
 PROFILE = flags.DEFINE_bool("profile", False, "Write a JAX trace of a few steps of each phase.")
 COORDINATOR = flags.DEFINE_string("coordinator", "", "Address of process 0, HOST:PORT.")
 PROCESSES = flags.DEFINE_integer("num_processes", 1, "How many processes take part.")
@@ -30,7 +31,9 @@ PROCESS = flags.DEFINE_integer("process_id", 0, "Which of them this is.")
 def main() -> None:
     if DRY_RUN.value:
         return dry_run()
-    check.require(not TOPOLOGY.value, "--topology", "--dry_run beside it", "none", "add --dry_run")
+    for flag in (TOPOLOGY, PHASE):
+        check.require(not flag.value, f"--{flag.name}", "--dry_run beside it", "none",
+                      "add --dry_run")
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
@@ -57,7 +60,7 @@ def dry_run() -> None:
     built = recipe.build(config, described)
     common.cache_compilations()
     mesh = train.topology_mesh(TOPOLOGY.value) if TOPOLOGY.value else train.make_mesh()
-    print(train.needs_table(train.needs(built, mesh)))
+    print(train.needs_table(train.needs(built, mesh, PHASE.value)))
 
 
 if __name__ == "__main__":

@@ -140,6 +140,10 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
     """
     for field in config:
         check.one_of("field of the study", field, FIELDS)
+    missing = [field for field in FIELDS if field not in config]
+    check.require(not missing, "study", f"the fields {', '.join(FIELDS)}",
+                  f"none called {', '.join(missing)}",
+                  "use defaults.study; a study begun by an older augjax ends with that one")
     rows = _rows(config, phases_of)
     study = Study(
         title=config["title"], claim=config["claim"],

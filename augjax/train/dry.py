@@ -63,18 +63,19 @@ def topology_mesh(name: str) -> Mesh:
     return sharding.make_mesh(list(described.devices))
 
 
-def needs(recipe: Recipe, mesh: Mesh) -> list[Needs]:
-    """What every phase needs on `mesh`; phases that share a program are compiled once.
+def needs(recipe: Recipe, mesh: Mesh, only: str = "") -> list[Needs]:
+    """What every phase, or `only` the one named, needs on `mesh`; equal programs compile once.
 
     Raises ConfigError for what training would refuse, and where a device has too little memory.
     """
     check_recipe(recipe, mesh)
+    phases = [recipe.phase(only)] if only else recipe.phases
     shapes = start.all_shapes(recipe, mesh)
     found: dict[Any, Needs] = {}
-    for phase in recipe.phases:
+    for phase in phases:
         if start.kind_of(phase) not in found:
             found[start.kind_of(phase)] = phase_needs(recipe, phase, shapes[phase.name], mesh)
-    return [replace(found[start.kind_of(phase)], phase=phase.name) for phase in recipe.phases]
+    return [replace(found[start.kind_of(phase)], phase=phase.name) for phase in phases]
 
 
 def phase_needs(recipe: Recipe, phase: Phase, shapes: start.Shapes, mesh: Mesh) -> Needs:

@@ -78,4 +78,4 @@ def training(scale: Scale, retrain, policy: ConfigDict | None) -> ConfigDict:
             repeat={"sparsity": LADDER}, **retrain(scale.model, scale.epochs, scale.batch)),
     }
     return defaults.config(phases, data={"name": scale.dataset, "limit": scale.images},
-                           checkpoint={"every_epochs": scale.epochs})
+                           checkpoint={"every_epochs": max(1.0, scale.epochs / 12), "keep": 1})

@@ -58,7 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
     for sparsity in SCALES[name].sparsities:
         rows |= {f"{row}_p{100 * sparsity:.0f}": defaults.config(
             phases, data={"name": dataset, "limit": SCALES[name].images},
-            checkpoint={"every_epochs": SCALES[name].epochs})
+            checkpoint={"every_epochs": max(1.0, SCALES[name].epochs / 12), "keep": 1})
             for row, phases in schemes(SCALES[name], model, sparsity).items()}
     return defaults.study(
         f"Strong augmentation before pruning: {model} on {dataset}", rows,

@@ -50,7 +50,7 @@ def get_config(arg: str = "") -> ConfigDict:
     rows = {row: defaults.config(
         phases(SCALES[name], model, blocks, first, fresh),
         data={"name": dataset, "limit": SCALES[name].images},
-        checkpoint={"every_epochs": SCALES[name].epochs})
+        checkpoint={"every_epochs": max(1.0, SCALES[name].epochs / 12), "keep": 1})
         for row, (blocks, first) in {
             "a": (0, STRONG), "b": (extra, WEAK), "ours": (extra, STRONG)}.items()}
     return defaults.study(

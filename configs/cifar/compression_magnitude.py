@@ -73,5 +73,7 @@ def training(scale: Scale, model: str, dataset: str, sparsity: float, magnitude:
         init="row:p0_none" if sparsity else "scratch",
         transform={"mask": defaults.mask(sparsity)},
         **papers.repdistiller(model, scale.epochs, scale.batch))
-    return defaults.config({"student": student}, checkpoint={"every_epochs": scale.epochs},
-                           data={"name": dataset, "limit": scale.images, "holdout": scale.held_out})
+    return defaults.config(
+        {"student": student},
+        checkpoint={"every_epochs": max(1.0, scale.epochs / 12), "keep": 1},
+        data={"name": dataset, "limit": scale.images, "holdout": scale.held_out})

@@ -45,7 +45,7 @@ def get_config(arg: str = "") -> ConfigDict:
     dataset = chosen["dataset"]
     rows = {row: defaults.config(
         phases, data={"name": dataset, "limit": SCALES[name].images},
-        checkpoint={"every_epochs": SCALES[name].epochs})
+        checkpoint={"every_epochs": max(1.0, SCALES[name].epochs / 12), "keep": 1})
         for row, phases in trainings(SCALES[name], TOYS.get(name, NETWORKS[network])).items()}
     published = zip(rows, PUBLISHED[network, dataset]) if name == "full" else ()
     return defaults.study(

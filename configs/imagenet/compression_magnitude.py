@@ -53,6 +53,6 @@ def training(scale: str, sparsity: float, magnitude: float | None) -> ConfigDict
         init="row:p0_none" if sparsity else "scratch",
         transform={"mask": defaults.mask(sparsity)}, **recipe)
     return defaults.config(
-        {"student": student}, checkpoint={"every_epochs": 1.0},
+        {"student": student}, checkpoint={"every_epochs": 1.0, "keep": 1},
         data={"name": "imagenet2012", "image_size": pixels, "resident": False, "limit": limit,
               "holdout": held_out})

@@ -43,9 +43,10 @@ summed, 3 to 8 times; a product with a vector of ones, the same as reductions; t
 at stride 2 from dy with zeros between, 2 to 6 times; the same by autodiff, to 30 times at k 5. In
 bfloat16 without float32 sums everything took 4 to 30 times as long.
 
-Against PyTorch on a CPU, two runs at loads of 4 to 9, so undecided: EfficientNet-B0 0.79 and 0.87
-(about 0.1 with XLA's depthwise form, by the table above), MobileNetV2 1.5 and 0.7, WRN-28-10 0.96
-and 0.88, ResNet-50 0.5 and 0.75, ResNet-20 0.46 and 0.53. On a GPU: not measured.
+Against PyTorch on a CPU, two runs at loads of 4 to 9 that were held to one core too late
+(`measure.on_one_core`), so not to be relied on: EfficientNet-B0 0.79 and 0.87 (about 0.1 with XLA's
+depthwise form, by the table above), MobileNetV2 1.5 and 0.7, WRN-28-10 0.96 and 0.88, ResNet-50 0.5
+and 0.75, ResNet-20 0.46 and 0.53. On a GPU: not measured.
 """
 
 from collections.abc import Callable, Iterator

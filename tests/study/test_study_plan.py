@@ -140,3 +140,10 @@ def refusal_of(changes):
 
 def test_every_field_of_the_builder_is_known_and_every_known_field_is_built():
     assert set(config()) == set(study.plan.FIELDS)
+
+
+def test_a_study_of_an_older_augjax_is_refused_with_what_it_lacks():
+    older = json.loads(config().to_json())
+    del older["curves"]
+    with pytest.raises(check.ConfigError, match="none called curves.*older augjax"):
+        study.parse(older, lambda row: tuple(row["phases"]))
