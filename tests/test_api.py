@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import augjax
-from augjax import augment, compress, data, exchange, losses, method, models, study, train
+from augjax import augment, compress, data, exchange, losses, method, models, search, study, train
 
-ROOMS = [augment, compress, data, exchange, losses, method, models, study, train]
+ROOMS = [augment, compress, data, exchange, losses, method, models, search, study, train]
 FILES = sorted((Path(augjax.__file__).parent).rglob("*.py"))
 
 

@@ -25,8 +25,10 @@ from augjax.augment.mixing import (
     whole_batch,
 )
 from augjax.augment.ops import OPS
-from augjax.augment.pba_logs import schedule_of_log
-from augjax.augment.pba_policies import parse_schedule, pba, PopulationPolicy, replay
+from augjax.augment.pba_logs import schedule_of_log, schedule_of_policies
+from augjax.augment.pba_policies import (
+    check_schedule, parse_schedule, pba, PopulationPolicy, replay,
+)
 from augjax.augment.policies import apply_policy, augment, draw, image_keys, Policy
 from augjax.augment.random_policies import (
     outliers,
@@ -36,6 +38,7 @@ from augjax.augment.random_policies import (
     RangedRandAugment,
     trivial_augment,
 )
+from augjax.augment.sampling import sample_augmentations
 from augjax.augment.table_policies import autoaugment, sub_policies, SubPolicies
 from augjax.augment.views import make, Mixed, pipeline, plain, Views
 
@@ -43,10 +46,10 @@ __all__ = [
     "BASES", "Erasing", "ErasingPolicy", "Layer", "MAPS", "MagnitudeMap", "Mixed", "Mixing",
     "Mixture", "OPS", "Policy", "PopulationPolicy", "Program", "RandAugment", "RangedRandAugment",
     "SubPolicies", "Views", "apply", "apply_policy", "augment", "autoaugment", "beta_mixing",
-    "cutmix", "cutout_square", "draw", "flip", "image_keys", "make", "maps", "matrices",
-    "mean_fill", "mix_batch", "mixup", "ops", "outliers", "pad_crop", "pad_crop_pba",
+    "check_schedule", "cutmix", "cutout_square", "draw", "flip", "image_keys", "make", "maps",
+    "matrices", "mean_fill", "mix_batch", "mixup", "ops", "outliers", "pad_crop", "pad_crop_pba",
     "parse_schedule", "pba", "per_device", "per_image", "pipeline", "plain", "products",
     "randaugment", "random_erasing", "random_noise_erasing", "ranged_randaugment", "replay",
-    "resized", "schedule_of_log", "select", "sub_policies", "trivial_augment", "whole_batch",
-    "with_erasing",
+    "resized", "sample_augmentations", "schedule_of_log", "schedule_of_policies", "select",
+    "sub_policies", "trivial_augment", "whole_batch", "with_erasing",
 ]

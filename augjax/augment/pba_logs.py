@@ -1,6 +1,10 @@
-"""The lineages that PBA's authors and role_wise_kd's published, as schedules to be replayed."""
+"""Lineages as schedules to be replayed: the rule, and the logs that were published.
+
+Of PBA's authors and of role_wise_kd; `search` makes its own schedule.json by the same rule.
+"""
 
 import ast
+from collections.abc import Sequence
 import json
 from typing import Any
 
@@ -8,17 +12,56 @@ from augjax import check
 from augjax.augment.maps import PBA_OPS
 from augjax.augment.pba_policies import check_schedule, VERSION
 
-EPOCHS = 200  # of both published searches
+EPOCHS = 200  # of the searches on CIFAR
+
+
+def schedule_of_policies(
+    policies: Sequence[tuple[Sequence[int], Sequence[int]]],
+    donor_epochs: Sequence[int],
+    epochs: int,
+    lineage: Sequence[Sequence[Any]] = (),
+    map: str = "autoaugment",
+    ops: tuple[str, ...] = PBA_OPS,
+) -> dict[str, Any]:
+    """The schedule.json of what the weights of a search's winner went through, checked.
+
+    policies        [S] pairs (probabilities [E] in tenths, levels [E]) of whole numbers, in turn
+    donor_epochs    [S - 1] the epoch of the donor when it was copied and the next policy began
+    epochs          of the whole search
+    lineage         (trial, donor, its epoch, the donor's) of every exploit, kept as it is
+
+    Weights go on from where the donor's stood, so a policy lasts from one donor's epoch to the
+    next one's, the last to the end; a trial that never exploited has one policy. Raises
+    ConfigError. Source: spec P6.
+    """
+    marks = [0, *donor_epochs, epochs]
+    lengths = [end - begin for begin, end in zip(marks, marks[1:])]
+    check.require(
+        len(lengths) == len(policies) and min(lengths) >= 0, "log of a search",
+        f"{len(policies)} policies whose donors' epochs rise from 0 to {epochs}",
+        f"segments of {lengths} epochs", "give a winner's log and the epochs of its whole search",
+    )
+    schedule = {
+        "version": VERSION, "map": map, "ops": list(ops), "epochs": epochs,
+        "segments": [{"epochs": length, "probabilities": [number / 10 for number in probabilities],
+                      "levels": list(levels)}
+                     for length, (probabilities, levels) in zip(lengths, policies)],
+        "lineage": [list(record) for record in lineage],
+    }
+    check_schedule(schedule)
+    return schedule
 
 
 def schedule_of_log(text: str, epochs: int = EPOCHS) -> dict[str, Any]:
     """The schedule.json of a winner's log, checked.
 
     A line of the log is what one exploit left: (trial, the one it was copied from, its epoch, that
-    one's epoch d, policy before, policy after), a policy being 60 whole numbers, tenths of a
-    probability and a level in turn, in the order of maps.PBA_OPS twice. The weights go on from
-    d, so the first policy was in use for d_1 epochs, and the next one until d_2. (The trial of a
-    line should be the donor of the next; the published log of role-kd breaks this once.)
+    one's epoch, policy before, policy after), a policy being 60 whole numbers, tenths of a
+    probability and a level in turn, in the order of maps.PBA_OPS twice.
+
+    The trial of a line should be the donor of the next. role-kd's published log breaks this twice:
+    trial 8 was copied from trial 2 at epoch 48 and again at 57, where trial 2 still did no
+    operation, but the lines above are an older past of trial 8. Read as it is published.
 
     Args:
       text: a file of pba/schedules, or a pbt_policy file of role-kd's results.
@@ -28,21 +71,12 @@ def schedule_of_log(text: str, epochs: int = EPOCHS) -> dict[str, Any]:
     """
     try:
         records = [_record(line) for line in text.splitlines() if line.strip()]
-        ends = [*(record[3] for record in records), epochs]
         policies = [_policy(records[0][4]), *(_policy(record[5]) for record in records)]
+        donor_epochs = [int(record[3]) for record in records]
     except (IndexError, KeyError, SyntaxError, TypeError, ValueError) as error:
         raise _refused(repr(error)[:100]) from error
-    lengths = [end - begin for begin, end in zip([0, *ends], ends)]
-    if min(lengths) < 0:
-        raise _refused(f"segments of {lengths} epochs")
-    schedule = {
-        "version": VERSION, "map": "autoaugment", "ops": list(PBA_OPS), "epochs": epochs,
-        "segments": [{"epochs": length, "probabilities": [number / 10 for number in policy[::2]],
-                      "levels": policy[1::2]} for length, policy in zip(lengths, policies)],
-        "lineage": [record[:4] for record in records],
-    }
-    check_schedule(schedule)
-    return schedule
+    return schedule_of_policies(
+        policies, donor_epochs, epochs, [record[:4] for record in records])
 
 
 def _record(line):
@@ -51,10 +85,11 @@ def _record(line):
 
 
 def _policy(found):
+    """(probabilities [30] in tenths, levels [30])."""
     policy = found["hp_policy"] if isinstance(found, dict) else found
     check.require(len(policy) == 4 * len(PBA_OPS), "policy of the log",
                   f"{4 * len(PBA_OPS)} numbers", len(policy), "give a published log")
-    return policy
+    return policy[::2], policy[1::2]
 
 
 def _refused(came: str) -> check.ConfigError:
