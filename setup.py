@@ -20,7 +20,7 @@ setup(
     ],
     extras_require={
         "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9", "pytest-xdist"],
-        "peers": PEERS,
+        "onnx": ["onnx", "onnxruntime"], "peers": PEERS,
         "bench": [*PEERS, "kornia"], "tpu-compiler": ["libtpu"],
     },
 )

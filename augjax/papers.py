@@ -1,4 +1,4 @@
-"""The papers' recipes: the fields of a phase that say how one trains, not what.
+"""The papers' recipes: the fields of a phase that say how one trains; and KD's, which say what.
 
 Each is a dict for `defaults.phase(**recipe, ...)`, named and numbered as in spec R's table of
 recipes. Of another number of epochs the decays stay at the same shares, as kd_thrives_on_da scales
@@ -7,6 +7,8 @@ them for its long runs; evaluations come a dozen times in all where nothing else
 
 from collections.abc import Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from augjax import defaults
 
@@ -88,6 +90,40 @@ def role_wise_quantised(epochs: float = 200.0, batch: int = 128) -> dict[str, An
     return _recipe(epochs, batch, defaults.optimizer(
         "adam", learning_rate=1e-3, learning_rate_schedule=steps(epochs, (0.3, 0.6, 0.9)),
         eps=1e-5, weight_decay=1e-5, decay=("nets/*/kernel",)))
+
+
+def cutmix_kd(weak: ConfigDict, rows: int = 0, mix: str = "cutmix", criterion: str = "kl",
+              ce: float = 0.1, kd: float = 0.9) -> dict[str, Any]:
+    """B8: what a student of kd_thrives_on_da is shown and minimises. Labels look at weak views
+    alone, KL at all, each kind with its own batch mean.
+
+    Args:
+      weak: the view that is mixed.
+      rows: mixed ones of an image; of several, the pick keeps as many as there are images.
+      mix: mixup or cutmix.
+      criterion: what the pick looks for, as `defaults.pick` has it.
+      ce, kd: weights of cross-entropy and of every KL.
+    """
+    views, pick = {"weak": weak}, {}
+    terms = {"ce": defaults.term("cross_entropy", ce, ("weak",)), "kd": kl(kd, "weak")}
+    if rows:
+        views["mixed"] = defaults.mixed("weak", mix, rows=rows)
+        terms["kd_mixed"] = kl(kd, "picked" if rows > 1 else "mixed")
+    if rows > 1:
+        pick = {"pick": defaults.pick("top", criterion=criterion, share=1 / rows)}
+    return {"views": views, "terms": terms, **pick}
+
+
+def kl(weight: float, *views: str) -> ConfigDict:
+    """KD's term at temperature 4, times its square."""
+    return defaults.term("hinton", weight, views, tau=4.0, tau_square=True)
+
+
+def lone(dataset: str, images: int, phase: ConfigDict) -> ConfigDict:
+    """The config of one phase, "student"; of so many images, 0 being all; saved when evaluated."""
+    return defaults.config(
+        {"student": phase}, data={"name": dataset, "limit": images},
+        checkpoint={"every_epochs": phase.eval.every_epochs, "keep": 1})
 
 
 def steps(epochs: float, shares: tuple[float, ...], factor: float = 0.1) -> Mapping[str, Any]:

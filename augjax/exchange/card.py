@@ -22,6 +22,9 @@ Later versions of JAX may refuse old files: keep the run folder.""",
     "safetensors": """\
 `augjax.exchange.load("{name}")` gives the function. The tensors are float32 and dense; the metadata
 `model` (JSON) has what `augjax.exchange.network` rebuilds the network from.""",
+    "onnx": """\
+`augjax.exchange.load("{name}")` gives the function. Without augjax, float32 pixels:
+`onnxruntime.InferenceSession("{name}").run(["logits"], {{"pixels": pixels}})[0]`.""",
 }
 
 

@@ -6,59 +6,23 @@ Resize and normalisation are inside; the batch may have any size.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-import json
 import os
 from pathlib import Path
 import shutil
 import tempfile
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-from jax import export as jax_export
-import jax.numpy as jnp
 import numpy as np
-import safetensors
-from safetensors.numpy import save_file
 
-from augjax import check, compress, data, models, tree
-from augjax.augment import plain
-from augjax.exchange import card
-from augjax.exchange.weights import open_weights, Tensor
+from augjax import check, data, tree
+from augjax.exchange import card, formats
+from augjax.exchange.formats import Deployed, FORMATS, Forward, of_one_set, rows_of
 from augjax.train import make_mesh, Recipe, Source, start
 from augjax.train.phases import saved_step
-from augjax.types import Batch, Net, Params, Rows, Stats
+from augjax.types import Params, Stats
 
-Forward = Callable[[Any], jax.Array]  # [b, H, W, C] of 0..255, any number type -> [b, K] float32
-
-PLATFORMS = ("cpu", "cuda", "tpu")  # that a StableHLO program is lowered for
 TOLERANCE = 1e-4  # of the largest |logit|: how far a file may be from its run folder
-FETCH = "fetch the file again, or export it anew"
-
-
-class Deployed(NamedTuple):
-    """A network as it leaves: its weights as they are seen, and one BatchNorm set."""
-
-    model: Mapping[str, Any]  # what `network` builds it from
-    image_shape: tuple[int, int, int]  # (H, W, C) of the pixels that it takes
-    class_names: tuple[str, ...]  # in the order of the logits
-    params: Params  # float32 NumPy arrays; pruned weights are zeros
-    stats: Stats
-
-
-def network(model: Mapping[str, Any]) -> Net:
-    """The Net, of one BatchNorm set, of a plain description.
-
-    `model` has name, classes, image_shape (what the layers see), mean and std as `models.build`
-    takes them, and may have dtype, activation_bits and the options of the model's family.
-    """
-    options = {"dtype": "float32", "activation_bits": 32} | dict(model)
-    bits = options.pop("activation_bits")
-    return models.build(
-        **options | {"dtype": jnp.dtype(options["dtype"])},
-        activation=None if bits == 32 else compress.quantise_activations(bits))
-
-
-# --- in and out of the house ---------------------------------------------------------------------
 
 
 def export(source: Source, recipe: Recipe, model: Mapping[str, Any], path: str | Path, format: str,
@@ -68,7 +32,7 @@ def export(source: Source, recipe: Recipe, model: Mapping[str, Any], path: str |
     Args:
       source: a phase that is finished, in a run folder (`run` must be given).
       recipe: of that run folder, for its data and phases.
-      model: what `network` rebuilds the source's learner from.
+      model: what `network` builds the source's learner from, with all its BatchNorm sets or one.
       path: must not exist.
       format: a row of FORMATS.
       domain: the BatchNorm set that leaves.
@@ -83,6 +47,7 @@ def export(source: Source, recipe: Recipe, model: Mapping[str, Any], path: str |
     """
     path = _require_new(Path(path).expanduser().absolute())
     write, read = FORMATS[check.one_of("--format", format, FORMATS)]
+    formats.require_extra(format)
     phase = source.origin or recipe.phase(source.phase)
     finished = card.read(source.run, "summary.json").get("phases", {})
     check.require(phase.name in finished, f"phase {phase.name!r} of {source.run}",
@@ -92,12 +57,13 @@ def export(source: Source, recipe: Recipe, model: Mapping[str, Any], path: str |
     trained = start.read(source, recipe, Path(source.run), make_mesh(jax.devices()[:1]))
     net, apply = phase.objective.nets[source.learner], phase.objective.transform.apply
     seen = jax.tree.map(np.asarray, apply(trained[0], trained[2])[source.learner])
+    model = of_one_set(model, domain)
     leaving = Deployed(model, recipe.data.image_shape, recipe.data.class_names,
                        *_one_domain(seen, trained[1], domain))
 
     @jax.jit
     def here(params, stats, state, image):
-        return net.predict((apply(params, state)[source.learner], stats), _rows(image), domain
+        return net.predict((apply(params, state)[source.learner], stats), rows_of(image), domain
                            ).logits
 
     def finish(partial: Path) -> dict[str, Any]:
@@ -121,9 +87,7 @@ def load(path: str | Path) -> Forward:
     check.require(path.is_file(), f"{path}", "an exported file", "none", "give its path",
                   check.DataError)
     card.require_same(path)
-    with open(path, "rb") as file:
-        safe = file.read(9)[8:] == b"{"  # a header of JSON after its length
-    return FORMATS["safetensors" if safe else "stablehlo"][1](path)
+    return formats.load(path)
 
 
 def compared(forward: Forward, reference: Forward, images: data.Source, batch_size: int
@@ -152,7 +116,7 @@ def compared(forward: Forward, reference: Forward, images: data.Source, batch_si
         changed == 0 and worst <= TOLERANCE * largest, "the exported file",
         f"the run folder's predictions, and logits within {TOLERANCE * largest:.2g}",
         f"{changed} of {2 * len(images)} that differ, logits by {worst:.2g}",
-        "nothing was kept; a network that computes in bfloat16 rounds otherwise in every program",
+        "nothing was kept; of bfloat16 or quantised activations every program rounds otherwise",
         check.NumericsError)
     return {"images": len(images), "batch_size": batch_size, "accuracy": hits[0] / len(images),
             "top5_accuracy": hits.sum() / len(images), "difference": float(worst),
@@ -201,86 +165,3 @@ def _one_domain(params: Params, stats: Stats, domain: int) -> tuple[Params, Stat
         return leaf[domain : domain + 1] if path.rpartition("/")[0] in layers else leaf
 
     return tree.map_with_path(cut, params), tree.map_with_path(cut, stats)
-
-
-def _rows(image: jax.Array) -> Rows:
-    none = jnp.zeros(image.shape[:1], jnp.int32)
-    return plain(Batch(image, none, none))
-
-
-def _taking(predict: Callable[..., jax.Array], image_shape: tuple[int, ...]) -> Forward:
-    def forward(pixels):
-        check.require(np.shape(pixels)[1:] == image_shape, "pixels",
-                      ["b", *image_shape], list(np.shape(pixels)), "cut or resize the images")
-        return predict(jnp.asarray(pixels, jnp.float32))
-
-    return forward
-
-
-def _broken(path: Path, format: str, error: Exception) -> check.DataError:
-    return check.DataError(check.sentence(
-        str(path), f"a whole {format} file of augjax", repr(error)[:200], FETCH))
-
-
-# --- stablehlo -----------------------------------------------------------------------------------
-
-
-def _write_stablehlo(network_: Deployed, path: Path) -> None:
-    """A program of `jax.export` over float32 pixels, which hold every uint8; weights inside."""
-    net, variables = network(network_.model), (network_.params, network_.stats)
-
-    def logits(image):  # [b, H, W, C] float32, 0..255 -> [b, K] float32
-        return net.predict(variables, _rows(image), 0).logits.astype(jnp.float32)
-
-    sides = ", ".join(map(str, network_.image_shape))
-    image = jax.ShapeDtypeStruct(jax_export.symbolic_shape(f"b, {sides}"), jnp.float32)
-    path.write_bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(image).serialize())
-
-
-def _load_stablehlo(path: Path) -> Forward:
-    try:
-        program = jax_export.deserialize(bytearray(path.read_bytes()))
-        return _taking(jax.jit(program.call), tuple(program.in_avals[0].shape[1:]))
-    except Exception as error:  # noqa: BLE001 flatbuffers has no error of its own
-        raise _broken(path, "stablehlo", error) from error
-
-
-# --- safetensors ---------------------------------------------------------------------------------
-
-
-def _write_safetensors(network_: Deployed, path: Path) -> None:
-    """Tensors "params/..." and "batch_stats/..."; the metadata have the model as JSON."""
-    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in tree.flatten(
-        {"params": network_.params, "batch_stats": network_.stats}).items()}
-    save_file(tensors, path, {name: json.dumps(getattr(network_, name))
-                              for name in ("model", "image_shape", "class_names")})
-
-
-def _load_safetensors(path: Path) -> Forward:
-    found = open_weights(path, "safetensors")
-    with safetensors.safe_open(path, "numpy") as file:
-        described = file.metadata() or {}
-    try:
-        net = network(json.loads(described["model"]))
-        image_shape = tuple(json.loads(described["image_shape"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _broken(path, "safetensors", error) from error
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
-    whole = {"params": params, "batch_stats": stats}
-    wanted = {name: Tensor(leaf.shape, leaf.dtype.name)
-              for name, leaf in tree.flatten(whole).items()}
-    wrong = sorted(name for name in {*wanted, *found.tensors}
-                   if wanted.get(name) != found.tensors.get(name))
-    check.require(not wrong, f"{path}", "the tensors of its model",
-                  f"{len(wrong)} that differ: {', '.join(wrong[:3])}", FETCH, check.DataError)
-    arrays = dict(found.read(wanted))
-    loaded = tree.map_with_path(lambda name, _: arrays[name], whole)
-    predict = jax.jit(lambda variables, image: net.predict(variables, _rows(image), 0).logits)
-    return _taking(lambda image: predict((loaded["params"], loaded["batch_stats"]), image),
-                   image_shape)
-
-
-FORMATS: dict[str, tuple[Callable[[Deployed, Path], None], Callable[[Path], Forward]]] = {
-    "stablehlo": (_write_stablehlo, _load_stablehlo),
-    "safetensors": (_write_safetensors, _load_safetensors),
-}

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import defaults, papers
+from augjax import defaults, pairs, papers
 
 
 class Scale(NamedTuple):
@@ -47,11 +47,8 @@ SCALES = {
     "small": Scale((1.0, 2.0, 4.0), 4.0, 5000, 64, ("resnet20", "resnet8")),
     "tiny": Scale((1.0, 2.0), 1.0, 32, 16, ("resnet8_tiny", "resnet8_tiny")),
 }
-PAIRS = {
-    "resnet56-resnet20": ("resnet56", "resnet20"),
-    "wrn40_2-wrn16_2": ("wrn_40_2", "wrn_16_2"),
-    "vgg13-vgg8": ("vgg13", "vgg8"),
-}
+PAIRS = {pair: pairs.PAIRS[pair] for pair in
+         ("resnet56-resnet20", "wrn40_2-wrn16_2", "vgg13-vgg8")}
 LINES = {
     "kd": Line("KD, crop and flip", True, "crop_flip"),
     "ce": Line("cross-entropy, crop and flip", False, "crop_flip"),
@@ -76,31 +73,31 @@ WORDS = {  # what an argument may be; the first unless told
 def get_config(arg: str = "") -> ConfigDict:
     chosen = defaults.chosen(arg, WORDS)
     scale, trained = SCALES[chosen["scale"]], chosen["teacher"] == "trained"
-    pairs = [pair for pair in PAIRS if chosen["pair"] in (pair, "all")]
+    shown = [pair for pair in PAIRS if chosen["pair"] in (pair, "all")]
     rows, published = {}, {}
-    for pair in pairs:
+    for pair in shown:
         teacher, student = scale.networks or PAIRS[pair]
         name = PAIRS[pair][0]
         if trained:
-            rows[name] = _config(scale, _phase(scale, teacher, scale.teacher_epochs))
+            rows[name] = _config(scale, teacher, scale.teacher_epochs)
             published[name] = defaults.published(TEACHERS[name], TABLE)
         source = f"row:{name}" if trained else f"run:runs/teachers/{name}"
         for line, (_, taught, base) in LINES.items():
             for epochs in scale.epochs:
                 fields = _taught(source) if taught else {}
-                rows[_row(pair, line, epochs)] = _config(scale, _phase(
-                    scale, student, epochs, views={"train": defaults.view(base)}, **fields))
+                rows[_row(pair, line, epochs)] = _config(
+                    scale, student, epochs, views={"train": defaults.view(base)}, **fields)
         published |= {f"{pair}-{row}": _published(*cells[pair])
                       for row, cells in PUBLISHED.items()}
     return defaults.study(
         "KD and cross-entropy over the number of epochs on CIFAR-100", rows,
         claim=__doc__.split("Command")[0].split("Claim")[1].strip(), scale=chosen["scale"],
-        seeds_of={PAIRS[pair][0]: (0,) for pair in pairs if trained},
+        seeds_of={PAIRS[pair][0]: (0,) for pair in shown if trained},
         published=published if chosen["scale"] == "full" else {},
-        comparisons=tuple(comparison for pair in pairs for comparison in _claims(scale, pair)),
+        comparisons=tuple(comparison for pair in shown for comparison in _claims(scale, pair)),
         figures={pair: defaults.figure("epochs", scale.epochs, {
             label: tuple(_row(pair, line, epochs) for epochs in scale.epochs)
-            for line, (label, _, _) in LINES.items()}) for pair in pairs})
+            for line, (label, _, _) in LINES.items()}) for pair in shown})
 
 
 def _row(pair: str, line: str, epochs: float) -> str:
@@ -125,17 +122,11 @@ def _published(top1: float, std: float | None = None) -> ConfigDict:
 
 def _taught(teacher: str) -> dict:
     return {"teacher": teacher, "terms": {
-        "ce": defaults.term("cross_entropy", 0.1),
-        "kd": defaults.term("hinton", 0.9, tau=4.0, tau_square=True)}}
+        "ce": defaults.term("cross_entropy", 0.1), "kd": papers.kl(0.9)}}
 
 
-def _phase(scale: Scale, network: str, epochs: float, **fields) -> ConfigDict:
+def _config(scale: Scale, network: str, epochs: float, **fields) -> ConfigDict:
     """Recipe RD; without fields, cross-entropy under crop and flip."""
-    return defaults.phase(**papers.repdistiller(network, epochs, scale.batch),
-                          model=defaults.model(network), **fields)
-
-
-def _config(scale: Scale, phase: ConfigDict) -> ConfigDict:
-    return defaults.config(
-        {"student": phase}, data={"name": "cifar100", "limit": scale.images},
-        checkpoint={"every_epochs": phase.eval.every_epochs, "keep": 1})
+    return papers.lone("cifar100", scale.images, defaults.phase(
+        **papers.repdistiller(network, epochs, scale.batch), model=defaults.model(network),
+        **fields))

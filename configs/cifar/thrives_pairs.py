@@ -21,63 +21,16 @@ resnet32x4-shufflenetv2, crd and crd_pick of resnet56-resnet20 (spec R3).
 Figure 4's r is `pick_ratio` in the rows of kind "train" of runs/PAIR-kd_pick/SEED/metrics.jsonl.
 """
 
-from typing import NamedTuple
-
 from ml_collections import ConfigDict
 
-from augjax import data, defaults, papers
+from augjax import defaults, pairs
 
-
-class Scale(NamedTuple):
-    epochs: float
-    longer: float
-    images: int  # 0: all
-    batch: int
-    negatives: int  # of CRD
-    toy: str  # in place of every network
-
-
-class Method(NamedTuple):
-    cutmix: int = 0  # CutMix rows of an image; of two, the pick keeps half
-    crd: bool = False
-    longer: bool = False
-
-
-SCALES = {
-    "full": Scale(240.0, 960.0, 0, 64, 16384, ""),
-    "tiny": Scale(1.0, 1.0, 32, 16, 8, "resnet8_tiny"),
-}
-PAIRS = {
-    "vgg13-vgg8": ("vgg13", "vgg8"),
-    "wrn40_2-wrn16_2": ("wrn_40_2", "wrn_16_2"),
-    "resnet56-resnet20": ("resnet56", "resnet20"),
-    "resnet32x4-resnet8x4": ("resnet32x4", "resnet8x4"),
-    "vgg13-mobilenetv2": ("vgg13", "mobilenetv2_cifar"),
-    "resnet50-vgg8": ("resnet50_cifar", "vgg8"),
-    "resnet32x4-shufflenetv2": ("resnet32x4", "shufflenetv2_cifar"),
-}
-METHODS = {
-    "kd": Method(),
-    "kd_960": Method(longer=True),
-    "kd_cutmix": Method(cutmix=1),
-    "kd_pick": Method(cutmix=2),
-    "kd_pick_960": Method(cutmix=2, longer=True),
-    "crd": Method(crd=True),
-    "crd_pick": Method(cutmix=2, crd=True),
-    "crd_pick_960": Method(cutmix=2, crd=True, longer=True),
-}
-CLAIMS = (
-    "{0}-kd_960 > {0}-kd", "{0}-kd_cutmix > {0}-kd", "{0}-kd_pick > {0}-kd_cutmix",
-    "{0}-kd_pick_960 > {0}-kd_pick", "{0}-kd_pick_960 > {0}-crd", "{0}-crd_pick > {0}-crd",
-    "{0}-crd_pick_960 > {0}-crd_pick",
-)
-SOURCE = "kd_thrives_on_da, Table 3"
 ALONE = {
     "wrn_40_2": 75.61, "wrn_16_2": 73.26, "resnet56": 72.34, "resnet20": 69.06, "resnet32x4": 79.42,
     "resnet8x4": 72.50, "vgg13": 74.64, "vgg8": 70.36, "mobilenetv2_cifar": 64.60,
     "resnet50_cifar": 79.34, "shufflenetv2_cifar": 71.82,
 }
-PUBLISHED = {  # mean and standard deviation of three runs, in the order of METHODS
+PUBLISHED = {  # mean and standard deviation of three runs, in the order of pairs.METHODS
     "vgg13-vgg8": (
         (72.98, 0.19), (74.00, 0.34), (74.16, 0.18), (74.43, 0.20), (75.00, 0.17),
         (74.29, 0.12), (74.65, 0.12), (75.41, 0.10)),
@@ -100,69 +53,20 @@ PUBLISHED = {  # mean and standard deviation of three runs, in the order of METH
         (74.45, 0.27), (74.64, 0.30), (76.61, 0.18), (76.90, 0.25), None,
         (76.05, 0.09), (76.93, 0.11), (78.51, 0.27)),
 }
+CLAIMS = (
+    "{0}-kd_960 > {0}-kd", "{0}-kd_cutmix > {0}-kd", "{0}-kd_pick > {0}-kd_cutmix",
+    "{0}-kd_pick_960 > {0}-kd_pick", "{0}-kd_pick_960 > {0}-crd", "{0}-crd_pick > {0}-crd",
+    "{0}-crd_pick_960 > {0}-crd_pick",
+)
+TABLE = pairs.Table("kd_thrives_on_da, Table 3", "cifar100", 4, 960, ALONE, PUBLISHED, CLAIMS)
 WORDS = {  # what an argument may be; the first unless told
-    "pair": (*PAIRS, "all"), "scale": tuple(SCALES), "teacher": ("trained", "converted"),
+    "pair": (*pairs.PAIRS, "all"), "scale": pairs.SCALES, "teacher": ("trained", "converted"),
 }
 
 
 def get_config(arg: str = "") -> ConfigDict:
     chosen = defaults.chosen(arg, WORDS)
-    scale, trained = SCALES[chosen["scale"]], chosen["teacher"] == "trained"
-    pairs = {pair: nets for pair, nets in PAIRS.items() if chosen["pair"] in (pair, "all")}
-    rows, published = {}, {}
-    for pair, (teacher, student) in pairs.items():
-        for network in (teacher, student) if trained else (student,):
-            rows[network] = _config(scale, _alone(scale, network))
-            published[network] = defaults.published(ALONE[network], SOURCE)
-        source = f"row:{teacher}" if trained else f"run:runs/teachers/{teacher}"
-        for (name, method), cell in zip(METHODS.items(), PUBLISHED[pair], strict=True):
-            rows[f"{pair}-{name}"] = _config(scale, _taught(scale, student, source, method))
-            if cell:
-                published[f"{pair}-{name}"] = defaults.published(
-                    cell[0], SOURCE, top1_std=cell[1], runs=3)
-    return defaults.study(
-        "KD and CRD with CutMix, picked CutMix and long runs on CIFAR-100", rows,
-        claim=__doc__.split("Command")[0].split("Claim")[1].strip(), scale=chosen["scale"],
-        seeds_of={teacher: (0,) for teacher, _ in pairs.values() if trained},
-        published=published if chosen["scale"] == "full" else {},
-        comparisons=tuple(defaults.comparison(says.format(pair), SOURCE)
-                          for pair in pairs for says in CLAIMS))
-
-
-def _taught(scale: Scale, student: str, teacher: str, method: Method) -> ConfigDict:
-    """Spec B8: labels and CRD look at weak views alone, KL at all, each kind its own batch mean."""
-    ce, kd = (1.0, 1.0) if method.crd else (0.1, 0.9)
-    views, pick = {"weak": defaults.view("crop_flip")}, defaults.pick()
-    terms = {"ce": defaults.term("cross_entropy", ce, ("weak",)), "kd": _kl(kd, "weak")}
-    if method.cutmix:
-        views["mixed"] = defaults.mixed("weak", rows=method.cutmix)
-        terms["kd_mixed"] = _kl(kd, "picked" if method.cutmix > 1 else "mixed")
-    if method.cutmix > 1:
-        pick = defaults.pick("top", criterion="kl", share=1 / method.cutmix)
-    if method.crd:
-        images = scale.images or len(data.described("cifar100").train)
-        terms["crd"] = defaults.term("crd", 0.8, ("weak",), images=images,
-                                     negatives=scale.negatives)
-    network = scale.toy or student
-    return defaults.phase(
-        **papers.repdistiller(network, scale.longer if method.longer else scale.epochs,
-                              scale.batch),
-        model=defaults.model(network, bn_per_view=True),  # the paper's separate passes
-        teacher=teacher, views=views, terms=terms, pick=pick)
-
-
-def _kl(weight: float, view: str) -> ConfigDict:
-    return defaults.term("hinton", weight, (view,), tau=4.0, tau_square=True)
-
-
-def _alone(scale: Scale, name: str) -> ConfigDict:
-    """A teacher, or a student that nobody teaches: cross-entropy under crop and flip."""
-    network = scale.toy or name
-    return defaults.phase(**papers.repdistiller(network, scale.epochs, scale.batch),
-                          model=defaults.model(network))
-
-
-def _config(scale: Scale, phase: ConfigDict) -> ConfigDict:
-    return defaults.config(
-        {"student": phase}, data={"name": "cifar100", "limit": scale.images},
-        checkpoint={"every_epochs": phase.eval.every_epochs, "keep": 1})
+    return pairs.study(
+        TABLE, "KD and CRD with CutMix, picked CutMix and long runs on CIFAR-100",
+        __doc__.split("Command")[0].split("Claim")[1].strip(), chosen["pair"], chosen["scale"],
+        trained=chosen["teacher"] == "trained")

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from augjax import defaults, papers
+from augjax import defaults, pairs, papers
 
 
 class Scale(NamedTuple):
@@ -46,11 +46,8 @@ SCALES = {
     "small": Scale(3.0, 6.0, 5000, 64, ("resnet20", "resnet8")),
     "tiny": Scale(1.0, 1.0, 32, 16, ("resnet8_tiny", "resnet8_tiny")),
 }
-PAIRS = {
-    "resnet56-resnet20": ("resnet56", "resnet20"),
-    "wrn40_2-wrn16_2": ("wrn_40_2", "wrn_16_2"),
-    "vgg13-vgg8": ("vgg13", "vgg8"),
-}
+PAIRS = {pair: pairs.PAIRS[pair] for pair in
+         ("resnet56-resnet20", "wrn40_2-wrn16_2", "vgg13-vgg8")}
 PICKS = {  # {row: its criterion}
     "kd_pick": "kl", "kd_pick_teacher": "teacher_entropy", "kd_pick_student": "student_entropy"}
 TABLE_1, TABLE_2 = "kd_thrives_on_da, Table 1", "kd_thrives_on_da, Table 2"
@@ -77,19 +74,18 @@ WORDS = {  # what an argument may be; the first unless told
 def get_config(arg: str = "") -> ConfigDict:
     chosen = defaults.chosen(arg, WORDS)
     scale, trained = SCALES[chosen["scale"]], chosen["teacher"] == "trained"
-    pairs = [pair for pair in PAIRS if chosen["pair"] in (pair, "all")]
+    shown = [pair for pair in PAIRS if chosen["pair"] in (pair, "all")]
     rows, published = {}, {}
-    for pair in pairs:
+    for pair in shown:
         (teacher, student), built = PAIRS[pair], scale.networks or PAIRS[pair]
         if trained:
-            rows[teacher] = _config(scale, _phase(scale, built[0], scale.teacher_epochs))
-        rows[student] = _config(scale, _phase(scale, built[1], scale.epochs))
+            rows[teacher] = _config(scale, built[0], scale.teacher_epochs)
+        rows[student] = _config(scale, built[1], scale.epochs)
         published |= {name: defaults.published(ALONE[name], TABLE_1)
                       for name in PAIRS[pair] if name in rows}
         source = f"row:{teacher}" if trained else f"run:runs/teachers/{teacher}"
         for name, fields in _rows(source).items():
-            rows[f"{pair}-{name}"] = _config(
-                scale, _phase(scale, built[1], scale.epochs, **fields))
+            rows[f"{pair}-{name}"] = _config(scale, built[1], scale.epochs, **fields)
         for name, (where, cells) in PUBLISHED.items():
             if cell := cells[list(PAIRS).index(pair)]:
                 published[f"{pair}-{name}"] = defaults.published(
@@ -97,16 +93,15 @@ def get_config(arg: str = "") -> ConfigDict:
     return defaults.study(
         "What KD shows its student on CIFAR-100", rows,
         claim=__doc__.split("Command")[0].split("Claim")[1].strip(), scale=chosen["scale"],
-        seeds_of={PAIRS[pair][0]: (0,) for pair in pairs if trained},
+        seeds_of={PAIRS[pair][0]: (0,) for pair in shown if trained},
         published=published if chosen["scale"] == "full" else {},
-        curves={f"{pair}-r": defaults.curve("pick_ratio", (f"{pair}-kd_pick",)) for pair in pairs},
+        curves={f"{pair}-r": defaults.curve("pick_ratio", (f"{pair}-kd_pick",)) for pair in shown},
         comparisons=tuple(defaults.comparison(says.format(pair), where)
-                          for pair in pairs for says, where in CLAIMS))
+                          for pair in shown for says, where in CLAIMS))
 
 
 def _rows(teacher: str) -> dict[str, dict]:
     """What each row shows its student and what it minimises; spec B8, its weights 0.1 and 0.9."""
-    weak = {"weak": defaults.view("crop_flip")}
     mixtures = {"mixup": 1.0, "cutmix": 0.5}  # how often under cross-entropy
     controls = {
         f"ce_{kind}": {
@@ -114,30 +109,17 @@ def _rows(teacher: str) -> dict[str, dict]:
                       "mixed": defaults.mixed("weak", kind, probability=probability)},
             "terms": {"ce": defaults.term("cross_entropy")}}
         for kind, probability in mixtures.items()}
-    terms = {"ce": defaults.term("cross_entropy", 0.1, ("weak",)), "kd": _kl("weak")}
-    taught = {"kd": {"views": weak, "terms": terms}} | {
-        f"kd_{kind}": {"views": weak | {"mixed": defaults.mixed("weak", kind)},
-                       "terms": terms | {"kd_mixed": _kl("mixed")}}
-        for kind in mixtures} | {
-        name: {"views": weak | {"mixed": defaults.mixed("weak", "cutmix", rows=2)},
-               "terms": terms | {"kd_mixed": _kl("picked")},
-               "pick": defaults.pick("top", criterion=criterion, share=0.5)}
-        for name, criterion in PICKS.items()}
+    weak = defaults.view("crop_flip")
+    taught = {"kd": papers.cutmix_kd(weak)}
+    taught |= {f"kd_{kind}": papers.cutmix_kd(weak, 1, kind) for kind in mixtures}
+    taught |= {name: papers.cutmix_kd(weak, 2, criterion=criterion)
+               for name, criterion in PICKS.items()}
     return controls | {name: {**fields, "teacher": teacher} for name, fields in taught.items()}
 
 
-def _kl(view: str) -> ConfigDict:
-    return defaults.term("hinton", 0.9, (view,), tau=4.0, tau_square=True)
-
-
-def _phase(scale: Scale, network: str, epochs: float, **fields) -> ConfigDict:
+def _config(scale: Scale, network: str, epochs: float, **fields) -> ConfigDict:
     """Recipe RD; without fields, cross-entropy under crop and flip."""
-    return defaults.phase(**papers.repdistiller(network, epochs, scale.batch),
-                          model=defaults.model(network, bn_per_view=True),  # separate passes
-                          **fields)
-
-
-def _config(scale: Scale, phase: ConfigDict) -> ConfigDict:
-    return defaults.config(
-        {"student": phase}, data={"name": "cifar100", "limit": scale.images},
-        checkpoint={"every_epochs": phase.eval.every_epochs, "keep": 1})
+    return papers.lone("cifar100", scale.images, defaults.phase(
+        **papers.repdistiller(network, epochs, scale.batch),
+        model=defaults.model(network, bn_per_view=True),  # separate passes
+        **fields))

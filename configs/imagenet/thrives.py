@@ -78,35 +78,21 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def _methods(scale: Scale) -> dict[str, tuple[bool, dict]]:
     """{row: (whether for 200 epochs, what it shows its student and minimises)}."""
-    weak, (ce, kl) = {"weak": defaults.view("flip")}, (_ce(0.1), _kl(0.9, "weak"))
+    weak = defaults.view("flip")
+    kd, cutmix, pick = (papers.cutmix_kd(weak, rows) for rows in (0, 1, 2))
+    cutmix["terms"]["disagreement"] = defaults.term("teacher_disagreement", 0.0, ("mixed",))
     images = scale.images or len(data.described("imagenet2012").train)
-    kd = {"views": weak, "terms": {"ce": ce, "kd": kl}}
-    disagreement = defaults.term("teacher_disagreement", 0.0, ("mixed",))
-    cutmix = {
-        "views": weak | {"mixed": defaults.mixed("weak")},
-        "terms": {"ce": ce, "kd": kl, "kd_mixed": _kl(0.9, "mixed"), "disagreement": disagreement}}
-    pick = {
-        "views": weak | {"mixed": defaults.mixed("weak", rows=2)},
-        "terms": {"ce": ce, "kd": kl, "kd_mixed": _kl(0.9, "picked")},
-        "pick": defaults.pick("top", criterion="kl", share=0.5)}
+    ce = defaults.term("cross_entropy", 1.0, ("weak",))
     others = {  # beside cross-entropy of weight 1
         "similarity": {"sp": defaults.term("similarity", 3000.0, tap="f4", teacher_tap="f4")},
         "attention": {"at": defaults.term("attention", 1000.0, taps=STAGES, teacher_taps=STAGES)},
-        "crd": {"kd": _kl(1.0, "weak"), "crd": defaults.term(
+        "crd": {"kd": papers.kl(1.0, "weak"), "crd": defaults.term(
             "crd", 0.8, ("weak",), images=images, negatives=scale.negatives)},
     }
     return {"kd": (False, kd), "kd_200": (True, kd), "kd_cutmix_200": (True, cutmix),
             "kd_pick_200": (True, pick)} | {
-        name: (False, {"views": weak, "terms": {"ce": _ce(1.0)} | terms})
+        name: (False, {"views": {"weak": weak}, "terms": {"ce": ce} | terms})
         for name, terms in others.items()}
-
-
-def _ce(weight: float) -> ConfigDict:
-    return defaults.term("cross_entropy", weight, ("weak",))
-
-
-def _kl(weight: float, view: str) -> ConfigDict:
-    return defaults.term("hinton", weight, (view,), tau=4.0, tau_square=True)
 
 
 def _row(scale: Scale, network: str, longer: bool = False, **fields) -> ConfigDict:

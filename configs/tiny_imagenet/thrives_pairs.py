@@ -20,63 +20,16 @@ whole (spec M1). Figure 4's r is `pick_ratio` in the rows of kind "train" of
 runs/PAIR-kd_pick/SEED/metrics.jsonl.
 """
 
-from typing import NamedTuple
-
 from ml_collections import ConfigDict
 
-from augjax import data, defaults, papers
+from augjax import defaults, pairs
 
-
-class Scale(NamedTuple):
-    epochs: float
-    longer: float
-    images: int  # 0: all
-    batch: int
-    negatives: int  # of CRD
-    toy: str  # in place of every network
-
-
-class Method(NamedTuple):
-    cutmix: int = 0  # CutMix rows of an image; of two, the pick keeps half
-    crd: bool = False
-    longer: bool = False
-
-
-SCALES = {
-    "full": Scale(240.0, 480.0, 0, 64, 16384, ""),
-    "tiny": Scale(1.0, 1.0, 32, 16, 8, "resnet8_tiny"),
-}
-PAIRS = {
-    "vgg13-vgg8": ("vgg13", "vgg8"),
-    "wrn40_2-wrn16_2": ("wrn_40_2", "wrn_16_2"),
-    "resnet56-resnet20": ("resnet56", "resnet20"),
-    "resnet32x4-resnet8x4": ("resnet32x4", "resnet8x4"),
-    "vgg13-mobilenetv2": ("vgg13", "mobilenetv2_cifar"),
-    "resnet50-vgg8": ("resnet50_cifar", "vgg8"),
-    "resnet32x4-shufflenetv2": ("resnet32x4", "shufflenetv2_cifar"),
-}
-METHODS = {
-    "kd": Method(),
-    "kd_480": Method(longer=True),
-    "kd_cutmix": Method(cutmix=1),
-    "kd_pick": Method(cutmix=2),
-    "kd_pick_480": Method(cutmix=2, longer=True),
-    "crd": Method(crd=True),
-    "crd_pick": Method(cutmix=2, crd=True),
-    "crd_pick_480": Method(cutmix=2, crd=True, longer=True),
-}
-CLAIMS = (
-    "{0}-kd_cutmix > {0}-kd", "{0}-kd_pick > {0}-kd_cutmix", "{0}-kd_pick_480 > {0}-kd_pick",
-    "{0}-crd_pick > {0}-crd", "{0}-crd_pick_480 > {0}-crd_pick",
-)
-PAD = 8  # pixels on each side that the crop may lack
-SOURCE = "kd_thrives_on_da, Table 4"
 ALONE = {
     "wrn_40_2": 61.28, "wrn_16_2": 58.23, "resnet56": 58.37, "resnet20": 52.53, "resnet32x4": 64.41,
     "resnet8x4": 55.41, "vgg13": 62.59, "vgg8": 56.67, "mobilenetv2_cifar": 58.20,
     "resnet50_cifar": 68.20, "shufflenetv2_cifar": 62.07,
 }
-PUBLISHED = {  # mean and standard deviation of three runs, in the order of METHODS
+PUBLISHED = {  # mean and standard deviation of three runs, in the order of pairs.METHODS
     "vgg13-vgg8": (
         (61.48, 0.36), (61.72, 0.10), (62.17, 0.11), (62.32, 0.18), (62.60, 0.25),
         (62.92, 0.31), (63.39, 0.10), (63.60, 0.20)),
@@ -99,68 +52,17 @@ PUBLISHED = {  # mean and standard deviation of three runs, in the order of METH
         (66.34, 0.11), (65.81, 0.11), (67.01, 0.30), (67.08, 0.13), (67.35, 0.21),
         (67.33, 0.13), (67.64, 0.18), (67.70, 0.35)),
 }
-WORDS = {"pair": (*PAIRS, "all"), "scale": tuple(SCALES)}  # of an argument; first unless told
+CLAIMS = (
+    "{0}-kd_cutmix > {0}-kd", "{0}-kd_pick > {0}-kd_cutmix", "{0}-kd_pick_480 > {0}-kd_pick",
+    "{0}-crd_pick > {0}-crd", "{0}-crd_pick_480 > {0}-crd_pick",
+)
+TABLE = pairs.Table(
+    "kd_thrives_on_da, Table 4", "tiny_imagenet", 8, 480, ALONE, PUBLISHED, CLAIMS)
+WORDS = {"pair": (*pairs.PAIRS, "all"), "scale": pairs.SCALES}  # of an argument; first unless told
 
 
 def get_config(arg: str = "") -> ConfigDict:
     chosen = defaults.chosen(arg, WORDS)
-    scale = SCALES[chosen["scale"]]
-    pairs = {pair: nets for pair, nets in PAIRS.items() if chosen["pair"] in (pair, "all")}
-    rows, published = {}, {}
-    for pair, (teacher, student) in pairs.items():
-        for network in (teacher, student):
-            rows[network] = _config(scale, _alone(scale, network))
-            published[network] = defaults.published(ALONE[network], SOURCE)
-        for (name, method), cell in zip(METHODS.items(), PUBLISHED[pair], strict=True):
-            rows[f"{pair}-{name}"] = _config(
-                scale, _taught(scale, student, f"row:{teacher}", method))
-            if cell:
-                published[f"{pair}-{name}"] = defaults.published(
-                    cell[0], SOURCE, top1_std=cell[1], runs=3)
-    return defaults.study(
-        "KD and CRD with CutMix, picked CutMix and long runs on Tiny-ImageNet", rows,
-        claim=__doc__.split("Command")[0].split("Claim")[1].strip(), scale=chosen["scale"],
-        seeds_of={teacher: (0,) for teacher, _ in pairs.values()},
-        published=published if chosen["scale"] == "full" else {},
-        comparisons=tuple(defaults.comparison(says.format(pair), SOURCE)
-                          for pair in pairs for says in CLAIMS))
-
-
-def _taught(scale: Scale, student: str, teacher: str, method: Method) -> ConfigDict:
-    """Spec B8: labels and CRD look at weak views alone, KL at all, each kind its own batch mean."""
-    ce, kd = (1.0, 1.0) if method.crd else (0.1, 0.9)
-    views, pick = {"weak": defaults.view("crop_flip", pad=PAD)}, defaults.pick()
-    terms = {"ce": defaults.term("cross_entropy", ce, ("weak",)), "kd": _kl(kd, "weak")}
-    if method.cutmix:
-        views["mixed"] = defaults.mixed("weak", rows=method.cutmix)
-        terms["kd_mixed"] = _kl(kd, "picked" if method.cutmix > 1 else "mixed")
-    if method.cutmix > 1:
-        pick = defaults.pick("top", criterion="kl", share=1 / method.cutmix)
-    if method.crd:
-        images = scale.images or len(data.described("tiny_imagenet").train)
-        terms["crd"] = defaults.term("crd", 0.8, ("weak",), images=images,
-                                     negatives=scale.negatives)
-    network = scale.toy or student
-    return defaults.phase(
-        **papers.repdistiller(network, scale.longer if method.longer else scale.epochs,
-                              scale.batch),
-        model=defaults.model(network, bn_per_view=True),  # the paper's separate passes
-        teacher=teacher, views=views, terms=terms, pick=pick)
-
-
-def _kl(weight: float, view: str) -> ConfigDict:
-    return defaults.term("hinton", weight, (view,), tau=4.0, tau_square=True)
-
-
-def _alone(scale: Scale, name: str) -> ConfigDict:
-    """A teacher, or a student that nobody teaches: cross-entropy under crop and flip."""
-    network = scale.toy or name
-    return defaults.phase(**papers.repdistiller(network, scale.epochs, scale.batch),
-                          model=defaults.model(network),
-                          views={"train": defaults.view("crop_flip", pad=PAD)})
-
-
-def _config(scale: Scale, phase: ConfigDict) -> ConfigDict:
-    return defaults.config(
-        {"student": phase}, data={"name": "tiny_imagenet", "limit": scale.images},
-        checkpoint={"every_epochs": phase.eval.every_epochs, "keep": 1})
+    return pairs.study(
+        TABLE, "KD and CRD with CutMix, picked CutMix and long runs on Tiny-ImageNet",
+        __doc__.split("Command")[0].split("Claim")[1].strip(), chosen["pair"], chosen["scale"])

@@ -35,95 +35,110 @@ ROUNDED_DOWN = {  # products that are whole on paper; the peer's floats end just
 # --- values, written anew from spec B3 to B6 -----------------------------------------------------
 
 
-def tenths(name, m, sign, height, width, weak, translate, monotone=False):
-    """Columns (i) and (ii): `weak` where they differ, `translate` a pixel count at level 10."""
+def specified(chosen, name, m, sign, height, width):
+    """What the specification says a level means; None for operations without one."""
+    return FAMILIES[chosen](chosen, name, Fraction(m), sign,
+                            {"translate_x": width, "translate_y": height})
+
+
+def tensorflow(chosen, name, m, sign, sides):
+    pixels, cut = (250, 100) if chosen == "tf_autoaugment" else (100, 40)
+    if name == "solarize_add":
+        return m * 11 // 1
+    if name == "cutout":
+        half = m * cut // 10
+        return -half, -half, half, half
+    return tenths(name, m, sign, chosen != "tf_monotone", pixels)
+
+
+def timm(chosen, name, m, sign, sides):
+    original = chosen == "timm_original"
+    if name == "solarize_add":
+        return min(128, m * 11 // 1)
+    if name == "posterize" and original:
+        return m * 4 // 10 + 4
+    pixels = 250 if original else Fraction(45, 100) * sides.get(name, 0)
+    return tenths(name, m, sign, chosen != "timm_inc", pixels)
+
+
+def tenths(name, m, sign, weak, pixels):
+    """Columns (i) and (ii): `weak` where they differ, `pixels` of a translation at level 10."""
+    tops = {"rotate": 30, "shear_x": Fraction(3, 10), "shear_y": Fraction(3, 10)}
     if name in GEOMETRY:
-        size = {"rotate": 3, "shear_x": Fraction(3, 100), "shear_y": Fraction(3, 100)}
-        return sign * m * (size[name] if name in size else Fraction(translate(name)) / 10)
+        return sign * m * Fraction(tops.get(name, pixels)) / 10
     if name == "posterize":
-        return max(0, 4 - m * 4 // 10) if not weak else min(8, m * 4 // 10)
+        return min(8, m * 4 // 10) if weak else max(0, 4 - m * 4 // 10)
     if name == "solarize":
-        return max(0, 256 - m * 256 // 10) if not weak else min(256, m * 256 // 10)
+        return min(256, m * 256 // 10) if weak else max(0, 256 - m * 256 // 10)
     if name in ENHANCE:
         return m * Fraction(18, 100) + Fraction(1, 10) if weak else max(
             Fraction(1, 10), 1 + sign * m * Fraction(9, 100))
     return None
 
 
-def specified(chosen, name, m, sign, height, width):
-    """What the specification says a level means; None for operations without one."""
-    sides = {"translate_x": width, "translate_y": height}
-    m = Fraction(m)
-    match chosen:
-        case "tf" | "tf_monotone" | "tf_autoaugment":
-            constant, cut = (250, 100) if chosen == "tf_autoaugment" else (100, 40)
-            if name == "solarize_add":
-                return m * 11 // 1
-            if name == "cutout":
-                half = m * cut // 10
-                return -half, -half, half, half
-            return tenths(name, m, sign, height, width, chosen != "tf_monotone",
-                          lambda name: constant)
-        case "timm" | "timm_inc":
-            if name == "solarize_add":
-                return min(128, m * 11 // 1)
-            return tenths(name, m, sign, height, width, chosen == "timm",
-                          lambda name: Fraction(45, 100) * sides[name])
-        case "timm_original":
-            if name == "solarize_add":
-                return min(128, m * 11 // 1)
-            if name == "posterize":
-                return m * 4 // 10 + 4
-            return tenths(name, m, sign, height, width, True, lambda name: 250)
-        case "torchvision" | "torchvision_aa" | "trivial_wide":
-            wide = chosen == "trivial_wide"
-            last = 9 if chosen == "torchvision_aa" else 30
-            tops = {"rotate": 135 if wide else 30, "shear_x": Fraction(99 if wide else 30, 100)}
-            tops["shear_y"] = tops["shear_x"]
-            if name in sides:
-                top = 32 if wide else Fraction(150, 331) * sides[name]
-                return math.trunc(sign * top * m / last)
-            if name == "posterize":
-                return 8 - round(m / (Fraction(last, 6 if wide else 4)))
-            if name == "solarize":
-                return 255 - Fraction(255, last) * m
-            if name in ENHANCE:
-                return 1 + sign * Fraction(99 if wide else 90, 100) * m / last
-            return sign * tops[name] * m / last if name in tops else None
-        case "ildoonet" | "ildoonet_sized":
-            share = m / 30
-            side = {**sides, "cutout": min(height, width)}.get(name, 331)
-            share *= Fraction(side, 331) if chosen == "ildoonet_sized" else 1
-            if name in ENHANCE:
-                return Fraction(18, 10) * share + Fraction(1, 10)
-            if name == "cutout":
-                covered = 40 * share // 1 + 1
-                return round(20 * share * 65536), round(20 * share * 65536), covered, covered
-            tops = {"rotate": 30, "shear_x": Fraction(3, 10), "shear_y": Fraction(3, 10),
-                    "translate_x": 100, "translate_y": 100}
-            if name in tops:
-                return sign * tops[name] * share
-            if name == "posterize":
-                return 4 * share // 1
-            return {"solarize": 256, "add_solarize": 110}.get(name, 0) * share
-        case "autoaugment":
-            if name == "cutout":
-                return -m, -m, m, m  # a side of int(2 m)
-            if name == "rotate":
-                return sign * (3 * m)
-            if name in sides:
-                return sign * m
-            return tenths(name, m, sign, height, width, name in ENHANCE, None)
-        case "outliers":
-            lost = m / 10
-            if name in sides:
-                return sign * lost * sides[name]
-            if name == "cutout":
-                return 0, 0, round(lost * width), round(lost * height)
-            if m == 10:
-                return sign * math.inf
-            ratio = Fraction(width, height) if name == "shear_x" else Fraction(height, width)
-            return sign * ratio * (2 * lost if m <= 5 else 1 / (2 * (1 - lost)))
+def torchvision(chosen, name, m, sign, sides):
+    wide, last = chosen == "trivial_wide", 9 if chosen == "torchvision_aa" else 30
+    shear = Fraction(99 if wide else 30, 100)
+    tops = {"rotate": 135 if wide else 30, "shear_x": shear, "shear_y": shear}
+    if name in sides:
+        top = 32 if wide else Fraction(150, 331) * sides[name]
+        return math.trunc(sign * top * m / last)
+    if name == "posterize":
+        return 8 - round(m / (Fraction(last, 6 if wide else 4)))
+    if name == "solarize":
+        return 255 - Fraction(255, last) * m
+    if name in ENHANCE:
+        return 1 + sign * Fraction(99 if wide else 90, 100) * m / last
+    return sign * tops[name] * m / last if name in tops else None
+
+
+def ildoonet(chosen, name, m, sign, sides):
+    share = m / 30
+    if chosen == "ildoonet_sized":
+        share *= Fraction({**sides, "cutout": min(sides.values())}.get(name, 331), 331)
+    if name in ENHANCE:
+        return Fraction(18, 10) * share + Fraction(1, 10)
+    if name == "cutout":
+        covered = 40 * share // 1 + 1
+        return round(20 * share * 65536), round(20 * share * 65536), covered, covered
+    tops = {"rotate": 30, "shear_x": Fraction(3, 10), "shear_y": Fraction(3, 10),
+            "translate_x": 100, "translate_y": 100}
+    if name in tops:
+        return sign * tops[name] * share
+    if name == "posterize":
+        return 4 * share // 1
+    return {"solarize": 256, "add_solarize": 110}.get(name, 0) * share
+
+
+def autoaugment(chosen, name, m, sign, sides):
+    if name == "cutout":
+        return -m, -m, m, m  # a side of int(2 m)
+    if name == "rotate":
+        return sign * (3 * m)
+    if name in sides:
+        return sign * m
+    return tenths(name, m, sign, name in ENHANCE, None)
+
+
+def outliers(chosen, name, m, sign, sides):
+    lost, width, height = m / 10, sides["translate_x"], sides["translate_y"]
+    if name in sides:
+        return sign * lost * sides[name]
+    if name == "cutout":
+        return 0, 0, round(lost * width), round(lost * height)
+    if m == 10:
+        return sign * math.inf
+    ratio = Fraction(width, height) if name == "shear_x" else Fraction(height, width)
+    return sign * ratio * (2 * lost if m <= 5 else 1 / (2 * (1 - lost)))
+
+
+FAMILIES = {
+    "tf": tensorflow, "tf_monotone": tensorflow, "tf_autoaugment": tensorflow,
+    "timm": timm, "timm_inc": timm, "timm_original": timm,
+    "torchvision": torchvision, "torchvision_aa": torchvision, "trivial_wide": torchvision,
+    "ildoonet": ildoonet, "ildoonet_sized": ildoonet,
+    "autoaugment": autoaugment, "outliers": outliers,
+}
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (224, 224)], ids=str)

@@ -1,6 +1,5 @@
 """A file that leaves the house predicts what the run folder's network does, from the file alone."""
 
-from dataclasses import replace
 import json
 import os
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from augjax import check, compress, data, defaults, exchange, models, recipe, train, tree
+from augjax import check, defaults, exchange, parts, train, tree
 from augjax.augment import plain
 from augjax.exchange import card
-from augjax.exchange.export import PLATFORMS
+from augjax.exchange.formats import of_one_set, PLATFORMS
 from augjax.models.depthwise import depthwise
-from augjax.train import checkpoint, folder, sharding, start
+from augjax.train import sharding, start
 from augjax.types import Batch
+from trained_run import trained_run
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = {"name": "resnet8_tiny", "classes": 10, "image_shape": (24, 24, 3),
@@ -30,48 +30,11 @@ VARIANTS = {"stablehlo": ("raw", 0), "safetensors": ("ema", 1)}  # weights, Batc
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """(run folder, its recipe with 20 test images): "net" is finished, "later" was not begun.
-
-    What a run leaves behind, with numbers that are drawn: nothing is compiled for it.
-    """
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    workdir.mkdir()
+    """(run folder, its recipe with 20 test images), with a mask and two BatchNorm sets."""
     block = defaults.model("resnet8_tiny", domains=2, image_size=24, mean=MODEL["mean"],
                            std=MODEL["std"])
-    phase = defaults.phase(model=block, batch_size=16, eval={"batch_size": 7}, ema=0.5,
-                           transform={"mask": defaults.mask(0.6)})
-    config = defaults.config({"net": phase, "later": phase}, data={"name": "digits", "limit": 32})
-    folder.write_json(workdir / "config.json", json.loads(config.to_json()))
-    folder.provenance(workdir, "")
-    folder.write_json(workdir / "summary.json", {"hardware": "none", "phases": {"net": {
-        "final_accuracy": 0.125, "top5_accuracy": 0.5}}})
-    raw, average = (numbers(seed) for seed in (3, 4))
-    nets = {"student": raw[0]}
-    state = {"mask": jax.tree.map(np.asarray, compress.prune_l1(
-        nets, compress.mask().init(nets), 0.6))}
-    writer = checkpoint.Writer(workdir, keep=1)
-    writer.save("net", 2, jax.tree.map(jnp.asarray, {
-        "params": {"nets": nets}, "stats": {"student": raw[1]}, "transform": state,
-        "ema": {"nets": {"student": average[0]}, "stats": {"student": average[1]}}}))
-    writer.wait()
-    writer.join()
-    built = recipe.build(config)
-    few = data.limited(built.data.test, IMAGES)
-    return workdir, replace(built, data=replace(built.data, test=few))
-
-
-def numbers(seed):
-    """(params, stats) of MODEL with two BatchNorm sets, every number drawn."""
-    draw = np.random.default_rng(seed)
-    net = models.build("resnet8_tiny", 10, MODEL["image_shape"], MODEL["mean"], MODEL["std"],
-                       domains=2)
-
-    def value(path, leaf):
-        low = 0.5 if path.rpartition("/")[2] in ("scale", "var") else -0.3
-        return draw.uniform(low, low + 0.6, leaf.shape).astype(np.float32)
-
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    return tuple(tree.map_with_path(value, part) for part in shapes)
+    return trained_run(tmp_path_factory.mktemp("trained") / "run", block,
+                       {"mask": defaults.mask(0.6)}, IMAGES)
 
 
 def source_of(trained, phase="net", weights="raw"):
@@ -197,6 +160,18 @@ def test_bits_are_those_of_the_inner_layers():
         "block/kernel": 4, "head/kernel": 32, "stem/kernel": 32}
 
 
+def test_what_leaves_is_described_for_one_batchnorm_set():
+    """At the size that its rows have, and in data that JSON holds."""
+    block = defaults.model("resnet8_tiny", domains=2, scales=(16, 24), bn_images=8, views=("a",))
+    described = parts.describe_net(block, parts.Pictures("digits", 10, (16, 16, 3)))
+    sizes = [of_one_set(described, domain)["image_shape"] for domain in (0, 1)]
+    assert sizes == [(16, 16, 3), (24, 24, 3)]
+    left = json.loads(json.dumps(of_one_set(described, 1)))
+    assert not {"domains", "scales", "views", "bn_images", "image_size"} & set(left)
+    _, stats = jax.eval_shape(exchange.network(left).init, jax.random.key(0))
+    assert {len(leaf) for leaf in jax.tree.leaves(stats)} == {1}
+
+
 # --- refused -------------------------------------------------------------------------------------
 
 
@@ -270,7 +245,7 @@ def test_wrong_names_are_refused_and_nothing_is_written(trained, files, tmp_path
 
     refused(check.CheckpointError, "Train it to its end", phase="later")
     refused(check.ConfigError, "'net'", phase="nett")
-    refused(check.ConfigError, "'safetensors', 'stablehlo'", format="onnx")
+    refused(check.ConfigError, "'safetensors', 'stablehlo'", format="onxx")
     refused(check.ConfigError, "0 to 1", domain=2)
     refused(check.ConfigError, "not there yet", path=files[0]["stablehlo"])
     refused(check.ConfigError, "Make the folder", path=tmp_path / "none/net")
