@@ -144,6 +144,7 @@ class Term(NamedTuple):
 
     init(key, signals) -> (params, state)                        `signals` hold shapes only
     apply(params, state, signals, key) -> (value [], state)
+    notes(params, state) -> {metric: [] float32}                 what the log is told beside `value`
 
     `per_example` promises a mean over rows of what each row gives by itself, so that a batch may
     be seen in parts (gradient accumulation); pairs of rows and sums over rows are nothing such.
@@ -152,6 +153,7 @@ class Term(NamedTuple):
     init: Callable[..., tuple[Params, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
     per_example: bool = False
+    notes: Callable[[Params, PyTree], Mapping[str, jax.Array]] = lambda params, state: {}
 
 
 def stateless(loss: Callable[[Signals], jax.Array], per_example: bool = False) -> Term:
@@ -165,12 +167,11 @@ def stateless(loss: Callable[[Signals], jax.Array], per_example: bool = False) -
 
 def on_views(term: Term, names: tuple[str, ...]) -> Term:
     """The same term, which looks at the rows of the named views alone."""
-    return Term(
+    return term._replace(
         init=lambda key, signals: term.init(key, jax.eval_shape(lambda s: s.only(names), signals)),
         apply=lambda params, state, signals, key: term.apply(
             params, state, signals.only(names), key
         ),
-        per_example=term.per_example,
     )
 
 

@@ -1,5 +1,8 @@
 """What is minimised: Terms, and below each the pure function on arrays."""
 
+from augjax.losses.adaptive_ensemble import (
+    adaptive_ensemble, ensemble_kl, ensemble_logits, ensemble_weights,
+)
 from augjax.losses.attention import attention, attention_rows
 from augjax.losses.crd import crd
 from augjax.losses.criteria import (
@@ -23,10 +26,10 @@ from augjax.losses.svd import kd_svd, kd_svd_rows
 from augjax.losses.topk import topk_kl, topk_kl_rows
 
 __all__ = [
-    "angle_loss", "attention", "attention_rows", "binary_cross_entropy",
+    "adaptive_ensemble", "angle_loss", "attention", "attention_rows", "binary_cross_entropy",
     "binary_cross_entropy_rows", "crd", "cross_entropy", "cross_entropy_rows", "distance_loss",
-    "dkd", "dkd_rows", "entropy_criterion", "hint", "hinton", "ii_kd", "kd", "kd_svd",
-    "kd_svd_rows", "kl_criterion", "mhgd", "mutual", "outputs_of", "projector", "rkd",
-    "similarity", "similarity_loss", "teacher_disagreement", "teacher_filter", "topk_kl",
-    "topk_kl_rows", "total",
+    "dkd", "dkd_rows", "ensemble_kl", "ensemble_logits", "ensemble_weights", "entropy_criterion",
+    "hint", "hinton", "ii_kd", "kd", "kd_svd", "kd_svd_rows", "kl_criterion", "mhgd", "mutual",
+    "outputs_of", "projector", "rkd", "similarity", "similarity_loss", "teacher_disagreement",
+    "teacher_filter", "topk_kl", "topk_kl_rows", "total",
 ]

@@ -1,6 +1,7 @@
 """From a Linen module to a Net: pixels in, Outputs out, resize and normalisation inside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from flax import linen as nn
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from augjax import check
 from augjax.models.norm import Mode
-from augjax.types import Net, Params, Stats
+from augjax.types import Net, Outputs, Params, Rows, Stats, take_views, View
 
 
 def from_linen(
@@ -64,6 +65,76 @@ def from_linen(
         )
 
     return Net(init, train, predict)
+
+
+def of_scales(nets: Sequence[Net]) -> Net:
+    """One network that sees images of several sizes: nets[i] are its rows of BatchNorm set i.
+
+    The nets differ in nothing but the size to which they resize. Every set is a pass of its own, so
+    maps have no common shape: what is said of all rows are logits and pooled features.
+    Source: Wang et al. 2020 (RS-Nets); spec A6.
+    """
+
+    def train(variables, rows, key):
+        params, stats = variables
+        said = {}
+        for domain in dict.fromkeys(view.domain for view in rows.views):
+            names = tuple(view.name for view in rows.views if view.domain == domain)
+            of_size = _sized(nets, domain)
+            outputs, stats = of_size.train(  # moves the statistics of this set alone
+                (params, stats), _only(rows, names), jax.random.fold_in(key, domain))
+            said[names] = replace(outputs, features={})
+        return _together(said, rows.views), stats
+
+    def predict(variables, rows, domain=0):
+        return _sized(nets, domain).predict(variables, rows, domain)
+
+    return Net(nets[0].init, train, predict)
+
+
+def of_views(net: Net, names: tuple[str, ...]) -> Net:
+    """The same network, which in training sees rows of the named views alone; of others it says 0.
+
+    Raises ConfigError at trace time for a view that is not there.
+    """
+
+    def train(variables, rows, key):
+        for name in names:
+            check.one_of("view of a model", name, [view.name for view in rows.views])
+        outputs, stats = net.train(variables, _only(rows, names), key)
+        return _together({names: outputs}, rows.views), stats
+
+    return net._replace(train=train)
+
+
+def _sized(nets, domain):
+    check.require(
+        isinstance(domain, int) and domain < len(nets), "BatchNorm set of a network with scales",
+        f"0 to {len(nets) - 1}, one for each scale, not traced", domain,
+        "change the domain of the view, or add a scale")
+    return nets[domain]
+
+
+def _only(rows: Rows, names: tuple[str, ...]) -> Rows:
+    kept = tuple(view for view in rows.views if view.name in names)
+    return replace(take_views(rows, rows.views, names), views=kept)
+
+
+def _together(said: Mapping[tuple[str, ...], Outputs], views: tuple[View, ...]) -> Outputs:
+    """Outputs of all rows, [R, ...], from those of some views each; zeros where none are."""
+    names = [view.name for view in views for _ in range(view.rows)]  # of a group's columns
+
+    def together(*parts):
+        columns = {}
+        for own, part in zip(said, parts):
+            mine = [column for column, name in enumerate(names) if name in own]
+            apart = part.reshape(-1, len(mine), *part.shape[1:])
+            columns |= {column: apart[:, place] for place, column in enumerate(mine)}
+        nothing = jnp.zeros_like(next(iter(columns.values())))
+        stacked = jnp.stack([columns.get(place, nothing) for place in range(len(names))], axis=1)
+        return stacked.reshape(-1, *stacked.shape[2:])
+
+    return jax.tree.map(together, *said.values())
 
 
 def _check_statistics(image_shape, mean, std):

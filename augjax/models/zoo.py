@@ -11,7 +11,7 @@ from augjax.models.alexnet import ALEXNETS
 from augjax.models.efficientnet import EFFICIENTNETS
 from augjax.models.layers import Build, Hook
 from augjax.models.mobilenetv2 import MOBILENETS_V2
-from augjax.models.net import from_linen
+from augjax.models.net import from_linen, of_scales, of_views
 from augjax.models.preresnet import PRERESNETS
 from augjax.models.pyramidnet import PYRAMIDNETS
 from augjax.models.resnet import RESNETS
@@ -52,6 +52,8 @@ def build(
     dtype: Any = jnp.float32,
     remat: bool = False,
     activation: Hook | None = None,
+    scales: Sequence[int] = (),
+    views: Sequence[str] = (),
     **options: Any,
 ) -> Net:
     """The network called `name` behind a Net.
@@ -65,6 +67,9 @@ def build(
       dtype: type of the convolutions; parameters, statistics, head and logits stay float32.
       remat: blocks are computed again in the backward pass, which needs less memory.
       activation: quantises what the layers read, see `Build.hooked`.
+      scales: pixels a side for the rows of each BatchNorm set, in place of image_shape's; none: all
+        rows have that.
+      views: those whose rows it sees in training, none being all (`of_views`).
       options: the family's own, such as a ResNet's `extra_blocks`.
 
     Raises ConfigError, with the nearest names if there is no such network or option.
@@ -72,13 +77,21 @@ def build(
     model = MODELS[check.one_of("model", name, MODELS)]
     check.require(classes >= 2, "classes", "at least 2", classes, "give the data set's class count")
     check.require(domains >= 1, "domains", "at least 1", domains, "use 1 for plain BatchNorm")
-    check.require(
-        len(image_shape) == 3 and min(image_shape[:2]) >= model.smallest, f"image_shape of {name}",
-        f"(H, W, C) with H and W of at least {model.smallest}", tuple(image_shape),
-        "enlarge the images or choose another model",
-    )
+    check.require(len(scales) in (0, domains), "scales",
+                  f"none, or one for each of {domains} BatchNorm sets", tuple(scales),
+                  "set model.domains to their number")
+    shapes = [(side, side, image_shape[-1]) for side in scales] or [image_shape]
+    for shape in shapes:
+        check.require(
+            len(shape) == 3 and min(shape[:2]) >= model.smallest, f"image_shape of {name}",
+            f"(H, W, C) with H and W of at least {model.smallest}", tuple(shape),
+            "enlarge the images or choose another model",
+        )
     for option in options:
         check.one_of(f"option of model {name}", option,
                      [key for key in inspect.signature(model.make).parameters if key != "build"])
     how = Build(classes, domains, bn_per_view, bn_images, dtype, remat, activation)
-    return from_linen(model.make(how, **options), image_shape, mean, std)
+    module = model.make(how, **options)
+    nets = [from_linen(module, shape, mean, std) for shape in shapes]
+    net = of_scales(nets) if scales else nets[0]
+    return of_views(net, tuple(views)) if views else net
