@@ -17,9 +17,8 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # Here nothing is compared with what another process compiled, and compiling costs most.
 QUICKLY = (
-    "losses", "method", "models", "exchange", "test_configs", "test_picks_config", "test_recipe")
-
-
+    "losses", "method", "models", "exchange", "test_branches", "test_configs", "test_picks_config",
+    "test_recipe")
 MAPS = Path("/proc/self/maps")
 CROWDED = 30_000  # of the 65,530 memory maps that Linux allows; a compiled program takes several
 
@@ -33,8 +32,7 @@ def pytest_runtest_protocol(item, nextitem):
     result = yield
     last_of_file = nextitem is None or nextitem.path != item.path
     if last_of_file and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > CROWDED:
-        ready._COMPILED.clear()
-        jax.clear_caches()
+        ready.forget()
     return result
 
 

@@ -1,6 +1,7 @@
 """Accuracy over every image of a split, exactly: whole numbers, a padded and masked last batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -23,6 +24,24 @@ class Counts:
     top5: jax.Array  # [] int32
     images: jax.Array  # [] int32
     loss: jax.Array  # [] float32, cross-entropy
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The ways in which what a phase has trained can be asked; one of them will be deployed.
+
+    asked    for each branch its network and that network's BatchNorm set
+    weights  of the terms' parameters -> [N]: what each branch counts in their ensemble; None: they
+             have none
+    """
+
+    asked: tuple[tuple[str, int], ...]
+    weights: Callable[[Mapping[str, Params]], jax.Array] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        ensemble = ("ensemble",) if self.weights else ()
+        return (*(f"branch{number}" for number in range(len(self.asked))), *ensemble)
 
 
 def batches(source: Source, batch_size: int, mesh: Mesh) -> Iterator[Batch]:
@@ -48,19 +67,44 @@ def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0)
 
     def evaluate(counts, params, stats, state, batch):
         weights = transform.apply(params, state)[learner]
-        logits = net.predict((weights, stats), plain(batch), domain).logits.astype(jnp.float32)
-        real = batch.index >= 0
-        ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
-        hits = (ranked == batch.label[:, None]) & real[:, None]
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
-        return Counts(
-            counts.correct + hits[:, 0].sum(dtype=jnp.int32),
-            counts.top5 + hits.sum(dtype=jnp.int32),
-            counts.images + real.sum(dtype=jnp.int32),
-            counts.loss + jnp.where(real, loss, 0).sum(),
-        )
+        logits = net.predict((weights, stats), plain(batch), domain).logits
+        return _counted(counts, logits, batch)
 
     return evaluate
+
+
+def make_evaluate_branches(nets: Mapping[str, Net], transform: Transform, branches: Branches
+                           ) -> Callable:
+    """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts.
+
+    `counts` are {name of a branch or the ensemble: Counts}, `params` those of a whole phase
+    ("nets" and "terms"), `stats` those of all learners.
+    """
+
+    def evaluate(counts, params, stats, state, batch):
+        weights, rows = transform.apply(params["nets"], state), plain(batch)
+        said = [nets[learner].predict((weights[learner], stats[learner]), rows, domain).logits
+                for learner, domain in branches.asked]
+        if branches.weights:
+            shares = branches.weights(params["terms"])
+            said.append(sum(share * logits for share, logits in zip(shares, said)))
+        return {name: _counted(counts[name], logits, batch)
+                for name, logits in zip(branches.names, said)}
+
+    return evaluate
+
+
+def _counted(counts: Counts, logits: jax.Array, batch: Batch) -> Counts:
+    logits, real = logits.astype(jnp.float32), batch.index >= 0
+    ranked = jax.lax.top_k(logits, min(5, logits.shape[-1]))[1]
+    hits = (ranked == batch.label[:, None]) & real[:, None]
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
+    return Counts(
+        counts.correct + hits[:, 0].sum(dtype=jnp.int32),
+        counts.top5 + hits.sum(dtype=jnp.int32),
+        counts.images + real.sum(dtype=jnp.int32),
+        counts.loss + jnp.where(real, loss, 0).sum(),
+    )
 
 
 def accuracies(
@@ -68,11 +112,29 @@ def accuracies(
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """{accuracy, top5_accuracy, loss} over `data`, an iterable of batches; shares in 0..1."""
-    counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), zero())
+    return _shares(_totals(compiled, zero(), variables, data, mesh, between))
+
+
+def branch_accuracies(
+    compiled: Callable, branches: Branches, variables: tuple[PyTree, PyTree, PyTree], data: Any,
+    mesh: Mesh, between: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """`accuracies` of the first branch, and {branch0_accuracy, ..., ensemble_accuracy}."""
+    found = {name: _shares(counts) for name, counts in _totals(
+        compiled, zeros(branches), variables, data, mesh, between).items()}
+    return found["branch0"] | {f"{name}_accuracy": shares["accuracy"]
+                               for name, shares in found.items()}
+
+
+def _totals(compiled, none, variables, data, mesh, between):
+    counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), none)
     for batch in data:
         between()
         counts = compiled(counts, *variables, batch)
-    counts = jax.device_get(counts)
+    return jax.device_get(counts)
+
+
+def _shares(counts: Counts) -> dict[str, float]:
     images = int(counts.images)
     return {
         "accuracy": int(counts.correct) / images,
@@ -84,3 +146,7 @@ def accuracies(
 def zero() -> Counts:
     none = np.zeros((), np.int32)
     return Counts(none, none, none, np.zeros((), np.float32))
+
+
+def zeros(branches: Branches) -> dict[str, Counts]:
+    return {name: zero() for name in branches.names}

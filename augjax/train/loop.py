@@ -1,6 +1,6 @@
 """The one training loop: every method, every phase, from nothing or from where a run stopped."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 from pathlib import Path
 import time
@@ -13,11 +13,13 @@ from augjax import check
 from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start, summary
 from augjax.train.phases import check_recipe, Phase, Recipe, Source
 from augjax.train.ready import (
-    compile_phase, evaluation_batches, place_data, place_plan, Programs, ready, Run, sources,
+    compile_branches, compile_phase, evaluation_batches, place_data, place_plan, Programs, ready,
+    Run, sources,
 )
 from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
+from augjax.types import PyTree
 
 TRACED = (10, 15)  # --profile: the steps between which a trace is written
 
@@ -40,10 +42,28 @@ def run(
     mesh, workdir = sharding.make_mesh(devices), Path(workdir)
     check_recipe(recipe, mesh)
     shapes = start.all_shapes(recipe, mesh)
+    with jax.set_mesh(mesh), listening() as stop:
+        made = Run(recipe, workdir, mesh, stop,
+                   checkpoint.Writer(workdir, recipe.keep, recipe.milestones), shapes, profile)
+        with opened(made, description, source_text, use_previous) as (number, step):
+            made.resident = place_data(recipe, mesh)
+            for phase in recipe.phases[number:]:
+                train_phase(made, phase, step)
+                step = 0
+            return summary.write(recipe, workdir) if made.primary else {}
+
+
+@contextlib.contextmanager
+def opened(shared: Run, description: Mapping[str, Any] | None = None, source_text: str = "",
+           use_previous: bool = False,
+           position: Callable[[Recipe, Path], tuple[int, int]] | None = None,
+           ) -> Iterator[tuple[int, int]]:
+    """Holds the run folder, new or found, and yields the (phase number, step) to go on from:
+    `position`, which is the newest save if not told otherwise."""
+    recipe, workdir = shared.recipe, shared.workdir
     names = [phase.name for phase in recipe.phases]
-    lock = folder.held(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
-    with lock, jax.set_mesh(mesh), listening() as stop:
-        if jax.process_index() == 0:
+    with folder.held(workdir) if shared.primary else contextlib.nullcontext():
+        if shared.primary:
             folder.remember(workdir, description or summary.describe(recipe))
             folder.provenance(workdir, source_text)
             folder.write_json(workdir / "data.json", summary.describe_data(recipe.data))
@@ -52,21 +72,16 @@ def run(
             for phase, step, why in checkpoint.set_aside(workdir, names) if use_previous else ():
                 metrics.note(workdir, "went back one save", phase=phase, step=step, reason=why)
         _together("folder")
-        writer = checkpoint.Writer(workdir, recipe.keep, recipe.milestones)
-        shared = Run(recipe, workdir, mesh, stop, writer, place_data(recipe, mesh), shapes, profile)
-        number, step = position(recipe, workdir)
+        number, step = (position or newest)(recipe, workdir)
         if shared.primary:
             metrics.cut_back(workdir, names, names[number] if step else None, step)
         try:
-            for phase in recipe.phases[number:]:
-                train_phase(shared, phase, step)
-                step = 0
+            yield number, step
         finally:
-            writer.join()  # before the folder is let go: a save may still be under way
-        return summary.write(recipe, workdir) if shared.primary else {}
+            shared.writer.join()  # before the folder is let go: a save may still be under way
 
 
-def position(recipe: Recipe, workdir: Path) -> tuple[int, int]:
+def newest(recipe: Recipe, workdir: Path) -> tuple[int, int]:
     """(phase number, step) of the newest save, verified; (0, 0) where there is none."""
     for number, phase in reversed(list(enumerate(recipe.phases))):
         for step in reversed(checkpoint.steps(workdir, phase.name)):
@@ -95,11 +110,16 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
                 reporter.pend(step, report)
                 between(shared, phase, state, step, reporter)
         evaluate_now(shared, phase, programs, state, step, reporter)
-        shared.writer.record(reporter.flush)
-    facts = summary.facts(phase, state)
-    shared.note("phase done", phase=phase.name, step=step, **facts)
+        finish_phase(shared, phase, state, step, reporter)
+
+
+def finish_phase(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter
+                 ) -> None:
+    """Makes sure of every row, and notes what the phase ends with."""
+    shared.writer.record(reporter.flush)
+    shared.note("phase done", phase=phase.name, step=step, **summary.facts(phase, state))
     if shared.primary:
-        summary.write(recipe, shared.workdir)
+        summary.write(shared.recipe, shared.workdir)
 
 
 def between(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter) -> None:
@@ -131,6 +151,13 @@ def save(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Repo
         shared.writer.wait()
 
 
+def save_once(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter) -> None:
+    """Returns when this step is saved, which it may be already."""
+    _settled(shared, reporter)  # it may be this very step that is being saved
+    if step not in checkpoint.steps(shared.workdir, phase.name):
+        save(shared, phase, state, step, reporter, final=True)
+
+
 def _settled(shared: Run, reporter: Reporter) -> bool:
     """Whether the save before this moment was committed; says so if not."""
     try:
@@ -146,25 +173,33 @@ def evaluate_now(shared: Run, phase: Phase, programs: Programs, state: TrainStat
                  reporter: Reporter) -> None:
     """Adds the evaluation row of a step; a stop in the middle saves the step first."""
     reporter.drain()
-    learner = phase.objective.learners[0]
-    kinds = {"": (state.params["nets"], state.stats[learner])}
+    kinds = {"": (state.params["nets"], state.stats)}
     if phase.ema:
-        kinds["ema_"] = (state.ema["nets"], state.ema["stats"][learner])
+        kinds["ema_"] = (state.ema["nets"], state.ema["stats"])
     values = {}
     try:
         for split in ("test", "holdout") if shared.recipe.data.holdout else ("test",):
-            for kind, (params, stats) in kinds.items():
-                found = evaluate.accuracies(
-                    programs.evaluate, (params, stats, state.transform),
-                    evaluation_batches(shared, phase, split), shared.mesh, shared.stop.check)
+            for kind, (nets, stats) in kinds.items():
+                found = _accuracies(shared, phase, programs, state, nets, stats, split)
                 prefix = kind + ("" if split == "test" else f"{split}_")
                 values |= {prefix + name: value for name, value in found.items()}
         reporter.evaluation(step, values)
     except check.Preempted:
-        _settled(shared, reporter)  # it may be this very step that is being saved
-        if step not in checkpoint.steps(shared.workdir, phase.name):
-            save(shared, phase, state, step, reporter, final=True)
+        save_once(shared, phase, state, step, reporter)
         raise
+
+
+def _accuracies(shared: Run, phase: Phase, programs: Programs, state: TrainState, nets: PyTree,
+                stats: PyTree, split: str) -> dict[str, float]:
+    """Those of every branch, or where the phase has none of its first learner."""
+    where = evaluation_batches(shared, phase, split), shared.mesh, shared.stop.check
+    if phase.branches:
+        params = {"nets": nets, "terms": state.params["terms"]}
+        return evaluate.branch_accuracies(
+            compile_branches(shared, phase, state), phase.branches,
+            (params, stats, state.transform), *where)
+    own = stats[phase.objective.learners[0]]
+    return evaluate.accuracies(programs.evaluate, (nets, own, state.transform), *where)
 
 
 def _together(name: str) -> None:
@@ -172,15 +207,16 @@ def _together(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def evaluate_source(source: Source, recipe: Recipe) -> dict[str, float]:
-    """{accuracy, top5_accuracy, loss} of a trained network over every test image."""
+def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str, float]:
+    """{accuracy, top5_accuracy, loss} of a trained network over every test image, by one of its
+    BatchNorm sets."""
     mesh, phase = sharding.make_mesh(), source.origin or recipe.phase(source.phase)
     check_recipe(recipe, mesh)
     with jax.set_mesh(mesh):
         params, stats, state = start.read(source, recipe, Path(source.run or "."), mesh)
         objective = phase.objective
         judge = evaluate.make_evaluate(objective.nets[source.learner], source.learner,
-                                       objective.transform)
+                                       objective.transform, domain)
         whole = sharding.replicated(mesh)
         variables = jax.tree.map(lambda leaf: sharding.place(leaf, whole), (params, stats, state))
         found = evaluate.batches(recipe.data.test, phase.evaluate_batch, mesh)

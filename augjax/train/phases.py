@@ -13,12 +13,14 @@ from augjax.data import Dataset
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import checkpoint, sharding
+from augjax.train.evaluate import Branches
 from augjax.train.gradients import check_accumulation
 from augjax.train.optimizers import Optimizer, sgd
 from augjax.types import Edit, Knobs, Net, PyTree, Rows, View
 
 RESERVED = (
     "phases", "seed", "data", "mesh", "checkpoint", "deterministic", "log", "frozen", "population",
+    "search",
 )
 
 
@@ -51,6 +53,7 @@ class Phase:
     frozen   {onlooker: Source}
     edits    what is done once to the start: prune, drop layers, ... (types.Start -> Start)
     accumulate micro-batches that an update of `batch_size` images is made of, one after the other
+    branches   how else than by its first learner's first BatchNorm set it is evaluated
     structure  phases with equal structure share a compiled step; None: this phase alone
     """
 
@@ -68,6 +71,7 @@ class Phase:
     accumulate: int = 1
     evaluate_epochs: float = 1.0
     evaluate_batch: int = 512
+    branches: Branches | None = None
     structure: Hashable = None
 
 
@@ -84,6 +88,7 @@ class Recipe:
     save_epochs: float = 1.0
     keep: int = 2  # saves of a phase
     milestones: tuple[int, ...] = ()  # steps that are always kept
+    slot: int | None = None  # of a search's member: alike in all but its keys and its policy
 
     def steps_per_epoch(self, phase: Phase) -> int:
         return len(self.data.train) // phase.batch_size
@@ -162,8 +167,9 @@ def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
 def _check_objective(recipe: Recipe, phase: Phase) -> None:
     """Onlookers have sources, weights have terms, every network knows the data's classes."""
     onlookers, terms = set(phase.objective.onlookers), set(phase.objective.terms)
-    for name in phase.init:
-        check.one_of(f"{phase.name}.init", name, phase.objective.learners)
+    for place, names in (("init", phase.init), ("branches", _asked(phase))):
+        for name in names:
+            check.one_of(f"{phase.name}.{place}", name, phase.objective.learners)
     check.require(set(phase.frozen) == onlookers, f"{phase.name}.frozen",
                   f"a source for each of {sorted(onlookers)}", sorted(phase.frozen),
                   "say where each frozen network comes from")
@@ -182,6 +188,15 @@ def _check_objective(recipe: Recipe, phase: Phase) -> None:
             f"{recipe.data.classes}, as the data set {recipe.data.name!r} has", classes,
             "use a network made for these classes",
         )
+
+
+def _asked(phase: Phase) -> list[str]:
+    """The networks of its branches."""
+    if phase.branches is None:
+        return []
+    check.require(len(phase.branches.asked) > 0, f"{phase.name}.branches", "at least one", "none",
+                  "leave branches out")
+    return [learner for learner, _ in phase.branches.asked]
 
 
 def _check_source(what: str, source: Source, recipe: Recipe, net: Net) -> None:

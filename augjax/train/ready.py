@@ -29,10 +29,11 @@ class Run:
     mesh: Mesh
     stop: Stop
     writer: checkpoint.Writer
-    resident: Resident | None
     shapes: dict[str, start.Shapes]
     profile: bool = False
+    resident: Resident | None = None  # the training images, once the folder is ours
     tests: dict[Any, list[Batch]] = field(default_factory=dict)  # evaluation batches kept on device
+    programs: dict[Any, Any] = field(default_factory=dict)  # of phases without a structure
 
     @property
     def primary(self) -> bool:
@@ -53,17 +54,37 @@ class Programs:
     compile_s: float
 
 
-_COMPILED: dict[Any, Any] = {}  # phases of equal structure share a program inside a process
+_COMPILED: dict[Any, Any] = {}  # phases of equal structure share a program inside a process,
+# one without a structure has it in its run
+
+
+def forget() -> None:
+    """Lets go of every compiled program, of which Linux allows a process some thousands."""
+    _COMPILED.clear()
+    jax.clear_caches()
 
 
 def ready(shared: Run, phase: Phase, step: int) -> tuple[TrainState, PyTree]:
     """(state, frozen networks) on the mesh, new or restored."""
+    if not step:
+        frozen = freeze(shared, phase)
+        return begin(shared, phase), frozen
+    like, at = shared.shapes[phase.name], checkpoint.folder_of(shared.workdir, phase.name, step)
+    return checkpoint.load(at, like.state), frozen_again(shared, phase)
+
+
+def frozen_again(shared: Run, phase: Phase) -> PyTree:
+    """The frozen networks as they were stored when the phase began."""
+    like = shared.shapes[phase.name].frozen
+    stored = checkpoint.folder_of(shared.workdir, phase.name, checkpoint.FROZEN)
+    return checkpoint.load(stored, like) if like else {}
+
+
+def freeze(shared: Run, phase: Phase) -> PyTree:
+    """The frozen networks that a phase begins with, on the mesh; stored once."""
     recipe, workdir, mesh = shared.recipe, shared.workdir, shared.mesh
     like = shared.shapes[phase.name]
     stored = checkpoint.folder_of(workdir, phase.name, checkpoint.FROZEN)
-    if step:
-        state = checkpoint.load(checkpoint.folder_of(workdir, phase.name, step), like.state)
-        return state, checkpoint.load(stored, like.frozen) if like.frozen else {}
     host = start.freeze(phase, recipe, workdir, mesh)
     frozen = jax.tree.map(lambda leaf, to: sharding.place(leaf, to.sharding), host, like.frozen)
     if frozen:
@@ -72,47 +93,83 @@ def ready(shared: Run, phase: Phase, step: int) -> tuple[TrainState, PyTree]:
         shared.writer.save(phase.name, checkpoint.FROZEN, frozen, lambda: (
             folder.write_json(stored.parent / "frozen.json", named) if shared.primary else None))
         shared.writer.wait()
-    begun = start.start(phase, recipe, workdir, mesh)
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, like.state)
-    assemble = jax.jit(start.assembly(phase, recipe, like.signals), out_shardings=shardings)
-    return assemble(begun), frozen
+    return frozen
+
+
+def begin(shared: Run, phase: Phase) -> TrainState:
+    """The phase's first state on the mesh."""
+    recipe, like, whole = shared.recipe, shared.shapes[phase.name], sharding.replicated(shared.mesh)
+    words = np.asarray(jax.random.key_data(start.phase_key(recipe, phase)))
+    begun = start.start(phase, recipe, shared.workdir, shared.mesh), words
+    begun = jax.tree.map(lambda leaf: sharding.place(leaf, whole), begun)
+    first = start.assembly(phase, like.signals)
+    assemble = compiled(shared, ("start", phase, begun), lambda: jax.jit(
+        lambda begun, words: first(begun, jax.random.wrap_key_data(words)),
+        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, like.state)).lower(*begun))
+    return assemble(*begun)
 
 
 def compile_phase(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) -> Programs:
     """Compiles (or finds) the phase's update and its evaluation; a stop need not wait for them."""
     began = time.perf_counter()
-    recipe, mesh = shared.recipe, shared.mesh
-    update = make_update(
-        phase.objective, phase.optimizer, phase.combine, phase.ema, phase.accumulate)
-    plan = place_plan(shared, start.plan(phase, recipe, 0))
-    source = shared.resident or batch_shapes(recipe, phase.batch_size, mesh)
+    plan = place_plan(shared, start.plan(phase, shared.recipe, 0))
+    source = shared.resident or batch_shapes(shared.recipe, phase.batch_size, shared.mesh)
     arguments = (state, frozen, source, plan)
-    learner = phase.objective.learners[0]
-    judge = evaluate.make_evaluate(
-        phase.objective.nets[learner], learner, phase.objective.transform)
-    counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), evaluate.zero())
-    seen = (counts, state.params["nets"], state.stats[learner], state.transform,
-            batch_shapes(recipe, phase.evaluate_batch, mesh))
-    step = _compiled(shared, ("step", phase, arguments), lambda: lower_step(
-        make_step(update, mesh, recipe.log_every), mesh, arguments))
-    judged = _compiled(shared, ("evaluate", phase, seen), lambda: jax.jit(
-        judge, out_shardings=sharding.replicated(mesh)).lower(*seen))
+    step = compiled(shared, ("step", phase, arguments), lambda: lower_step(
+        make_phase_step(phase, shared.recipe, shared.mesh), shared.mesh, arguments))
+    judged = compile_evaluation(shared, phase, state)
     return Programs(step, judged, time.perf_counter() - began)
 
 
-def _compiled(shared: Run, what: tuple[str, Phase, PyTree],
-              lower: Callable[[], jax.stages.Lowered]) -> Any:
+def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
+    """The compiled `evaluate` of the phase's first learner."""
+    if phase.branches:
+        compile_branches(shared, phase, state)  # so that no evaluation has to wait for it
+    learner = phase.objective.learners[0]
+    judge = evaluate.make_evaluate(
+        phase.objective.nets[learner], learner, phase.objective.transform)
+    seen = (state.params["nets"], state.stats[learner], state.transform)
+    return _judge(shared, ("evaluate", phase, seen), judge, evaluate.zero())
+
+
+def compile_branches(shared: Run, phase: Phase, state: TrainState) -> Any:
+    """The compiled `evaluate` of all the phase's branches; at the second call it is there."""
+    objective, branches = phase.objective, phase.branches
+    judge = evaluate.make_evaluate_branches(objective.nets, objective.transform, branches)
+    seen = (state.params, state.stats, state.transform)
+    return _judge(shared, ("branches", phase, seen), judge, evaluate.zeros(branches))
+
+
+def _judge(shared: Run, what: tuple[str, Phase, PyTree], judge: Callable, none: PyTree) -> Any:
+    kind, phase, seen = what
+    whole = sharding.replicated(shared.mesh)
+    counts = jax.tree.map(lambda x: sharding.place(x, whole), none)
+    arguments = (counts, *seen, batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
+    return compiled(shared, (kind, phase, arguments), lambda: jax.jit(
+        judge, out_shardings=whole).lower(*arguments))
+
+
+def make_phase_step(phase: Phase, recipe: Recipe, mesh: Mesh) -> Callable:
+    """The pure step of a phase, as `make_step` has it."""
+    update = make_update(
+        phase.objective, phase.optimizer, phase.combine, phase.ema, phase.accumulate)
+    return make_step(update, mesh, recipe.log_every)
+
+
+def compiled(shared: Run, what: tuple[str, Phase, PyTree],
+             lower: Callable[[], jax.stages.Lowered]) -> Any:
+    """What `lower` compiles to, from an earlier phase of equal structure where there was one, or
+    from this phase's earlier call in this run."""
     kind, phase, arguments = what
     shapes = str(jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), arguments))
     devices = tuple(device.id for device in shared.mesh.devices.flat)
-    key = (kind, devices, phase.structure, shared.recipe.log_every, shapes)
-    if phase.structure is None or key not in _COMPILED:
-        program = shared.stop.while_waiting(lower().compile)
+    lone = phase.structure is None
+    key = (kind, devices, phase.name if lone else phase.structure, shared.recipe.log_every, shapes)
+    programs = shared.programs if lone else _COMPILED
+    if key not in programs:
+        programs[key] = shared.stop.while_waiting(lower().compile)
         shared.note("compiled", what=kind, phase=phase.name)
-        if phase.structure is None:
-            return program
-        _COMPILED[key] = program
-    return _COMPILED[key]
+    return programs[key]
 
 
 # --- data ----------------------------------------------------------------------------------------

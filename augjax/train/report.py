@@ -15,13 +15,16 @@ from augjax.train.phases import Phase, Recipe
 class Reporter:
     """Collects the reports of one phase, writes its rows, and watches for numbers gone bad."""
 
-    def __init__(self, recipe: Recipe, phase: Phase, workdir: Path, step: int):
+    def __init__(self, recipe: Recipe, phase: Phase, workdir: Path, step: int,
+                 share: float = 1.0, title: str | None = None):
+        """`share` of the time is this run's, as of a population; `title` "" is not shown at all."""
         self.recipe, self.phase, self.total = recipe, phase, recipe.steps(phase)
         before = recipe.phases[: recipe.number(phase)]
         self.steps_before = sum(recipe.steps(other) for other in before)
         quiet = jax.process_index() > 0
-        self._log = Log(workdir, phase.name, step, quiet)
-        self._progress = Progress(phase.name, self.total, quiet)
+        self._log, self._share = Log(workdir, phase.name, step, quiet), share
+        title = phase.name if title is None else title
+        self._progress = Progress(title, self.total, quiet or not title)
         self._pending: tuple[int, Any] | None = None  # a row of the log that is not read yet
         self._latest: tuple[int, Any] = (step, None)
         self._row_step, self._row_time = step, time.perf_counter()
@@ -50,7 +53,8 @@ class Reporter:
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the evaluation row of a step, and keeps its time out of the training speed."""
         now = time.perf_counter()
-        self._log.row("eval", step, {**values, "seconds": round(now - self._row_time, 4)})
+        seconds = self._share * (now - self._row_time)
+        self._log.row("eval", step, {**values, "seconds": round(seconds, 4)})
         self._row_time = now
         self.say(f"{step}/{self.total}  test accuracy {values['accuracy']:.2%}")
 
@@ -67,7 +71,8 @@ class Reporter:
         report = jax.device_get(report)
         self._require_finite(int(report["bad_step"]))
         now = time.perf_counter()
-        seconds, images = now - self._row_time, (step - self._row_step) * self.phase.batch_size
+        seconds = self._share * (now - self._row_time)
+        images = (step - self._row_step) * self.phase.batch_size
         speed = images / seconds if seconds > 0 else 0.0
         values = {name: float(value) for name, value in report["metrics"].items()}
         epoch = step / self.recipe.steps_per_epoch(self.phase)
@@ -75,7 +80,7 @@ class Reporter:
             "epoch": round(epoch, 6), **values,
             "seconds": round(seconds, 4), "images_per_s": round(speed, 1),
         })
-        left = (self.total - step) * self.phase.batch_size / speed if speed else 0.0
+        left = (self.total - step) * seconds / self._share / max(step - self._row_step, 1)
         self._progress.show(step, values["loss"], speed, left)
         self._row_step, self._row_time = step, now
 

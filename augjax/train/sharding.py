@@ -1,5 +1,6 @@
 """One mesh, two axes: "population" and "data". The batch lies over "data"; so may parameters."""
 
+import math
 from typing import Any
 
 import jax
@@ -11,12 +12,14 @@ from augjax import check
 PyTree = Any
 
 
-def make_mesh(devices: list | None = None) -> Mesh:
-    """All devices of all processes (or those given) along "data"."""
+def make_mesh(devices: list | None = None, members: int = 1) -> Mesh:
+    """All devices of all processes (or those given): as many of them along "population" as divide
+    a population of `members` evenly, the rest along "data"."""
     devices = jax.devices() if devices is None else devices
+    along = math.gcd(members, len(devices))
     return jax.make_mesh(
-        (1, len(devices)), ("population", "data"), axis_types=(AxisType.Auto,) * 2, devices=devices
-    )
+        (along, len(devices) // along), ("population", "data"), axis_types=(AxisType.Auto,) * 2,
+        devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -28,8 +28,9 @@ PURPOSE_INIT, PURPOSE_TERMS = 2**31, 2**31 + 1
 
 
 def phase_key(recipe: Recipe, phase: Phase) -> jax.Array:
-    """The key of (run, phase)."""
-    return jax.random.fold_in(jax.random.key(recipe.seed), recipe.number(phase))
+    """The key of (run, phase); a member of a search folds its slot in."""
+    key = jax.random.fold_in(jax.random.key(recipe.seed), recipe.number(phase))
+    return key if recipe.slot is None else jax.random.fold_in(key, recipe.slot)
 
 
 def read(source: Source, recipe: Recipe, workdir: Path, mesh: Mesh) -> tuple[Params, Stats, PyTree]:
@@ -115,15 +116,16 @@ def _transform_shapes(phase: Phase) -> PyTree:
     return jax.eval_shape(phase.objective.transform.init, params)
 
 
-def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start], TrainState]:
-    """The pure function from a Start to the phase's first state; `signals` hold shapes alone."""
+def assembly(phase: Phase, signals: PyTree) -> Callable[[Start, jax.Array], TrainState]:
+    """The pure function from a Start and `phase_key` to the phase's first state; `signals` hold
+    shapes alone."""
 
-    def assemble(begun):
-        key = phase_key(recipe, phase)
+    def assemble(begun, key):
         params, states = {"nets": begun.params, "terms": {}}, {}
         for place, (name, term) in enumerate(phase.objective.terms.items()):
             term_key = jax.random.fold_in(jax.random.fold_in(key, PURPOSE_TERMS), place)
             params["terms"][name], states[name] = term.init(term_key, signals)
+        told = metric_names(phase.objective, signals, params["terms"], states)
         zero = jnp.zeros((), jnp.float32)
         return TrainState(
             params=params,
@@ -134,8 +136,7 @@ def assembly(phase: Phase, recipe: Recipe, signals: PyTree) -> Callable[[Start],
             ema={"nets": begun.params, "stats": begun.stats} if phase.ema else {},
             key=key,
             step=jnp.int32(0),
-            meters=Meters(dict.fromkeys(metric_names(phase.objective, signals), zero),
-                          jnp.int32(0), jnp.int32(-1)),
+            meters=Meters(dict.fromkeys(told, zero), jnp.int32(0), jnp.int32(-1)),
             frozen={},
         )
 
@@ -184,7 +185,7 @@ def shapes(phase: Phase, recipe: Recipe, mesh: Mesh) -> Shapes:
         return phase.objective.see(weights, looked, batch, phase_key(recipe, phase), knobs)[0]
 
     signals = jax.eval_shape(see, begun, frozen, batch)
-    state = jax.eval_shape(assembly(phase, recipe, signals), begun)
+    state = jax.eval_shape(assembly(phase, signals), begun, jax.random.key(0))
     check_trains(phase, {**state.params, "stats": state.stats})
     losses, _ = jax.eval_shape(
         partial(evaluate, phase.objective.terms, key=jax.random.key(0)),

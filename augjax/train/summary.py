@@ -55,10 +55,12 @@ def facts(phase: Phase, state: TrainState) -> dict[str, Any]:
     kernels = [path for path, leaf in leaves.items() if leaf.ndim >= 2 and path.endswith("kernel")]
     prunable = sum(leaves[path].size for path in kernels)
     left = sum(counts[path] for path in kernels)
+    layers = {path: round(1 - counts[path] / leaves[path].size, 6) for path in kernels}
     return {
         "parameters": sum(leaf.size for leaf in leaves.values()),
         "nonzero": sum(leaf.size for leaf in leaves.values()) - prunable + left,
         "sparsity": round(1 - left / prunable, 6) if prunable else 0.0,
+        **({"layer_sparsity": layers} if left < prunable else {}),  # a global prune may empty one
         "bits": int(tree.flatten(state.transform).get("dorefa/bits", 32)),
     }
 
@@ -99,8 +101,31 @@ def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> di
         "step_images_per_s": round(median(row["images_per_s"] for row in training), 1),
         "compile_s": round(sum(event["compile_s"] for event in started), 2),
         "device_hours": round(sum(row["seconds"] for row in rows) * jax.device_count() / 3600, 5),
-        **{name: done[name] for name in ("parameters", "nonzero", "sparsity", "bits")},
+        **{name: done[name] for name in (
+            "parameters", "nonzero", "sparsity", "layer_sparsity", "bits") if name in done},
+        **(_branches(phase, last, training[-1]) if phase.branches else {}),
     }
+
+
+def _branches(phase: Phase, last: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Every branch by its last evaluation, and the one that held-out images select, if there are
+    any: the highest accuracy on them, of equal ones the first. `told` is the last training row."""
+    logged = {**told, **last}
+    fields = {"accuracy": "branch{}_accuracy", "holdout_accuracy": "holdout_branch{}_accuracy",
+              "weight": "ensemble_weight_{}"}
+    branches = [
+        {"learner": learner, "domain": domain} | {
+            field: logged[name.format(number)] for field, name in fields.items()
+            if name.format(number) in logged}
+        for number, (learner, domain) in enumerate(phase.branches.asked)]
+    found = {"branches": branches} | {
+        name: last[name] for name in ("ensemble_accuracy",) if name in last}
+    if "holdout_accuracy" in last:
+        selected = max(range(len(branches)), key=lambda i: branches[i]["holdout_accuracy"])
+        found |= {"selected_branch": selected} | {
+            f"selected_{field}": branches[selected][field]
+            for field in ("accuracy", "holdout_accuracy")}
+    return found
 
 
 def _frozen(workdir: Path, phase: Phase) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One compiled update for every method: the objective's pullback, combined, then the optimiser."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 import optax
 
+from augjax import check
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import sharding
 from augjax.train.gradients import check_accumulation, of_batch, of_micro_batches
 from augjax.train.optimizers import of_moving
 from augjax.train.state import count, follow, TrainState
-from augjax.types import Batch, Knobs, PyTree, record, Signals
+from augjax.types import Batch, Knobs, PyTree, record, Signals, Term
 
 Update = Callable[[TrainState, Batch, Knobs], tuple[TrainState, dict[str, jax.Array]]]
 
@@ -50,6 +51,7 @@ def make_update(
         metrics = {
             **losses,
             **aux.notes,
+            **notes(objective.terms, state.params["terms"], aux.terms),
             "loss": loss,
             "gradient_norm": optax.tree.norm(grads),
             "learning_rate": knobs.learning_rate,
@@ -59,9 +61,24 @@ def make_update(
     return update
 
 
-def metric_names(objective: Objective, signals: Signals) -> tuple[str, ...]:
-    """What an update reports: every term, unweighted, the pick's notes, and three of its own."""
-    return (*objective.terms, *signals.notes, "loss", "gradient_norm", "learning_rate")
+def notes(terms: Mapping[str, Term], params: Mapping[str, PyTree], states: Mapping[str, PyTree]
+          ) -> dict[str, jax.Array]:
+    """What the terms tell the log, all together."""
+    return {name: value for term in terms
+            for name, value in terms[term].notes(params[term], states[term]).items()}
+
+
+def metric_names(objective: Objective, signals: Signals, params: Mapping[str, PyTree],
+                 states: Mapping[str, PyTree]) -> tuple[str, ...]:
+    """What an update reports: every term, unweighted, notes of the pick and of the terms (whose
+    `params` and `states` these are), and three of its own. Raises ConfigError for a name twice."""
+    told = [name for term, part in objective.terms.items()
+            for name in jax.eval_shape(part.notes, params[term], states[term])]
+    names = (*objective.terms, *signals.notes, *told, "loss", "gradient_norm", "learning_rate")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    check.require(not twice, "metrics of an update", "different names", f"{twice} twice",
+                  "rename a term, or keep one of two terms of a kind that tells of itself")
+    return names
 
 
 @record

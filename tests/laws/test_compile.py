@@ -48,7 +48,8 @@ def train_on_one(made, workdir):
     return train.run(made, workdir, devices=jax.devices()[:1])
 
 
-ONCE = [("teacher", "step"), ("teacher", "evaluate"), ("student", "step"), ("student", "evaluate")]
+PHASE = ("start", "step", "evaluate")  # the programs of a phase
+ONCE = [(phase, what) for phase in ("teacher", "student") for what in PHASE]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_phases_without_a_structure_compile_their_own(tmp_path):
     with compilations() as names:
         train_on_one(three_phases(structure=None), tmp_path)
     assert counted(names) == {"jit(step)": 3, "jit(evaluate)": 3}
-    assert noted(tmp_path) == [*ONCE, ("pruned", "step"), ("pruned", "evaluate")]
+    assert noted(tmp_path) == [*ONCE, *(("pruned", what) for what in PHASE)]
 
 
 def test_nothing_compiles_between_the_first_and_the_last_step(tmp_path, monkeypatch):

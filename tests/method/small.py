@@ -82,7 +82,7 @@ def ready(built, optimizer=None, combine=method.weighted_sum, weights=None, ema=
     mesh = train.sharding.make_mesh(jax.devices()[:1])
     like = start.shapes(phase, recipe, mesh)
     begun = start.start(phase, recipe, pathlib.Path(), mesh)
-    state = start.assembly(phase, recipe, like.signals)(begun)
+    state = start.assembly(phase, like.signals)(begun, start.phase_key(recipe, phase))
     frozen = {name: net.init(jax.random.key(7 + i))
               for i, (name, net) in enumerate(built.onlookers.items())}
     update = jax.jit(train.make_update(built, phase.optimizer, combine, ema))

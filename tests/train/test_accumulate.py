@@ -57,7 +57,8 @@ def ready(made, optimizer, ema):
                  frozen={name: train.Source("only") for name in made.onlookers})
     whole = recipe(part)
     like = start.shapes(part, whole, sharding.make_mesh(jax.devices()[:1]))
-    state = start.assembly(part, whole, like.signals)(start.start(part, whole, Path(), None))
+    state = start.assembly(part, like.signals)(
+        start.start(part, whole, Path(), None), start.phase_key(whole, part))
     frozen = {name: net.init(jax.random.key(7)) for name, net in made.onlookers.items()}
     batch = take(Resident(*resident(pictures().train)), jnp.arange(16))
     return part, replace(state, frozen=frozen), batch, start.example(part, whole)[1]

@@ -24,7 +24,8 @@ def drawn(seed=0, number=0, step=0):
     made, part = recipe(*phases, seed=seed), phases[number]
     mesh = sharding.make_mesh(jax.devices()[:1])
     like = start.shapes(part, made, mesh)
-    state = start.assembly(part, made, like.signals)(start.start(part, made, Path(), mesh))
+    state = start.assembly(part, like.signals)(
+        start.start(part, made, Path(), mesh), start.phase_key(made, part))
     batch = take(Resident(*resident(pictures().train)), jnp.arange(BATCH))
     update = make_update(part.objective, part.optimizer)
     state = replace(state, step=jnp.int32(step), frozen={})
@@ -44,7 +45,8 @@ def test_the_average_follows_weights_and_statistics_and_not_the_terms():
     part = phase(ema=0.2, optimizer=train.sgd(0.9))
     made = recipe(part)
     like = start.shapes(part, made, sharding.make_mesh(jax.devices()[:1]))
-    state = start.assembly(part, made, like.signals)(start.start(part, made, Path(), None))
+    state = start.assembly(part, like.signals)(
+        start.start(part, made, Path(), None), start.phase_key(made, part))
     batch = take(Resident(*resident(pictures().train)), jnp.arange(BATCH))
     update = jax.jit(make_update(part.objective, part.optimizer, ema=part.ema))
     average = {"nets": state.params["nets"], "stats": state.stats}
