@@ -28,7 +28,11 @@ def chosen(arg: str, words: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
 
 
 def config(phases: Mapping[str, ConfigDict], data: Mapping[str, Any], **changes: Any) -> ConfigDict:
-    """A whole, locked config: its phases in order, the data, and how runs are kept."""
+    """A whole, locked config: its phases in order, the data, and how runs are kept.
+
+    With `search` among the changes (`defaults.search`) it is one for launch.search.
+    """
+    searched = {"search": changes.pop("search")} if "search" in changes else {}
     whole = ConfigDict({
         "phases": tuple(phases),
         "seed": 0,
@@ -40,6 +44,7 @@ def config(phases: Mapping[str, ConfigDict], data: Mapping[str, Any], **changes:
         "mesh": {"fsdp": False},
         "checkpoint": {"every_epochs": 1.0, "keep": 2, "milestones": ()},
         "log": {"every_steps": 50},
+        **searched,
         **phases,
     })
     return _changed(whole, changes).lock()
@@ -79,10 +84,12 @@ def model(name: str, **options: Any) -> ConfigDict:
 
     `mean`, `std` (per channel, of pixels / 255) and `image_size` (pixels a side that it sees) are
     the data set's where they are not given. `activation_bits` below 32 has DoReFa quantise what
-    the layers read; their weights are `transform.dorefa`'s.
+    the layers read; their weights are `transform.dorefa`'s. `scales` are an image size for each of
+    `domains` BatchNorm sets; `views`, the only ones that it sees in training, if any are named.
     """
     known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32",
-             "mean": (), "std": (), "image_size": 0, "activation_bits": 32}
+             "mean": (), "std": (), "image_size": 0, "activation_bits": 32, "scales": (),
+             "views": ()}
     return ConfigDict({"name": name, **known, **options})
 
 
@@ -126,6 +133,11 @@ def policy(kind: str, fill: Any = 128, interpolation: str = "nearest", **options
            ) -> ConfigDict:
     """A policy of `parts.POLICIES` with its builder's options; fill 0..255, RGB or "mean"."""
     return ConfigDict({"kind": kind, "fill": fill, "interpolation": interpolation, **options})
+
+
+def searched(**options: Any) -> ConfigDict:
+    """PBA's policy for a search, which sets its numbers; uncovered pixels become the mean."""
+    return policy("pba", fill="mean", probabilities=(0.0,) * 30, levels=(0.0,) * 30, **options)
 
 
 def term(kind: str, weight: float = 1.0, views: tuple[str, ...] = (), **options: Any) -> ConfigDict:
@@ -204,6 +216,17 @@ def schedule(kind: str = "constant", stop: float = 0.0, epochs: tuple[float, ...
                        "sparsities": sparsities})
 
 
+def search(**changes: Any) -> ConfigDict:
+    """A search of PBA for the policy of a view: the config's only phase is what members train."""
+    return ConfigDict({
+        "view": "train",  # its policy is of kind "pba", with numbers that the search replaces
+        "members": 16,
+        "interval_epochs": 3,  # between decisions
+        "quantile": 0.25,  # of the members follow another, and as many are followed
+        "lowering": "",  # looped | stacked; "": the backend's own
+    } | changes)
+
+
 # --- studies -------------------------------------------------------------------------------------
 
 
@@ -224,7 +247,7 @@ def study(title: str, rows: Mapping[str, ConfigDict], claim: str = "",
         "seeds_of": {},  # {row: its own seeds}: {"teacher": (0,)} is one teacher for all seeds
         "report": report,  # the phase whose accuracy counts
         "report_of": {},  # {row: another phase}
-        "weights": "raw",  # whose accuracy counts: raw | ema, the averaged ones
+        "weights": "raw",  # whose accuracy counts: raw | ema, averaged | selected, a branch's
         "published": {},  # {row: published(...)}
         "comparisons": (),  # comparison(...), ...
         "figures": {},  # {name: figure(...)}: plots beside those of rows and epochs
@@ -259,7 +282,8 @@ def figure(x_label: str, x: tuple[float, ...], lines: Mapping[str, tuple[str, ..
 
 
 def curve(metric: str, rows: tuple[str, ...]) -> ConfigDict:
-    """A plot of a metric of training, "loss", "pick_ratio" or a term's name, over epochs."""
+    """A plot over epochs of a metric of training, or else of evaluation: "loss", "pick_ratio", a
+    term's name, "branch0_accuracy"."""
     return ConfigDict({"metric": metric, "rows": rows})
 
 

@@ -11,11 +11,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from augjax import augment, check, compress, defaults, losses, method, models, schedule, train
+from augjax import (
+    augment, check, compress, defaults, exchange, losses, method, models, schedule, train)
 from augjax.defaults import NONE
 from augjax.method import Combine, Pick
 from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transform
@@ -23,12 +23,18 @@ from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transfo
 
 def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str = "nearest") -> Any:
     """`augment.replay` of a schedule.json or a published log, stretched to the phase's epochs."""
-    path = Path(schedule)
+    return augment.replay(read_schedule(schedule), epochs, fill=fill, interpolation=interpolation)
+
+
+def read_schedule(place: str) -> dict[str, Any]:
+    """The schedule in a file, a schedule.json or a published log, or of a search's run:DIR."""
+    kind, _, folder = place.partition(":")
+    path = Path(folder.partition("#")[0], "schedule.json") if kind == "run" else Path(place)
     check.require(path.is_file(), "policy.schedule", "a schedule.json that a search wrote",
-                  schedule or "none", "name the file")
+                  place or "none", "name the file, or run:DIR of the search")
     text = path.read_text()
     read = augment.schedule_of_log if text.startswith("[") else augment.parse_schedule
-    return augment.replay(read(text), epochs, fill=fill, interpolation=interpolation)
+    return read(text)
 
 
 TERMS: dict[str, Callable[..., Term]] = {
@@ -47,6 +53,7 @@ TERMS: dict[str, Callable[..., Term]] = {
     "mhgd": losses.mhgd,
     "ii_kd": losses.ii_kd,
     "crd": losses.crd,
+    "adaptive_ensemble": losses.adaptive_ensemble,
 }
 FIELDS_OF = {"sgd": ("momentum", "nesterov"), "adam": ("b1", "b2", "eps")}  # others: `options`
 COMBINES: dict[str, Callable[..., Combine]] = {
@@ -79,7 +86,7 @@ SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
         value, s.factor, s.every_epochs, s.warmup_epochs),
     "table": lambda value, s: schedule.table(points_of(s, "epochs", "points")),
 }
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+DTYPES = ("float32", "bfloat16")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
     "digits": ((0.3050,) * 3, (0.3755,) * 3),
@@ -115,18 +122,21 @@ class Pictures:
     image_shape: tuple[int, int, int]
 
 
-def build_net(block: ConfigDict, pictures: Pictures) -> Net:
+def describe_net(block: ConfigDict, pictures: Pictures) -> dict[str, Any]:
+    """What `exchange.network` builds the network of a model block from, as plain data."""
     options = block.to_dict()
-    name, bn_images = options.pop("name"), options.pop("bn_images")
-    dtype = DTYPES[check.one_of("model.dtype", options.pop("dtype"), DTYPES)]
-    mean, std = (tuple(options.pop(field, ())) or known for field, known in zip(
-        ("mean", "std"), statistics_of(pictures)))
+    check.one_of("model.dtype", options["dtype"], DTYPES)
     size, (height, width, channels) = options.pop("image_size", 0), pictures.image_shape
-    bits = options.pop("activation_bits", 32)
-    options["activation"] = None if bits == 32 else compress.quantise_activations(bits)
-    return models.build(
-        name, pictures.classes, (size or height, size or width, channels), mean=mean, std=std,
-        bn_images=bn_images or None, dtype=dtype, **options)
+    mean, std = (tuple(options.get(field, ())) or known for field, known in zip(
+        ("mean", "std"), statistics_of(pictures)))
+    return options | {
+        "classes": pictures.classes, "image_shape": (size or height, size or width, channels),
+        "mean": mean, "std": std, "bn_images": options["bn_images"] or None,
+    }
+
+
+def build_net(block: ConfigDict, pictures: Pictures) -> Net:
+    return exchange.network(describe_net(block, pictures))
 
 
 @dataclass(frozen=True)

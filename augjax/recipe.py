@@ -9,9 +9,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from augjax import check, data, defaults, method, parts, schedule, train
+from augjax import check, data, defaults, losses, method, parts, schedule, train
 from augjax.parts import Pictures
-from augjax.train import Phase, Recipe, Source
+from augjax.search import check_search, Search
+from augjax.train import Branches, Phase, Recipe, Source
 from augjax.types import Knobs
 
 REPEATED = {  # what a ladder may vary, and where it stands in a phase
@@ -26,6 +27,12 @@ def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
 
     `dataset` stands in for the config's own, as for a dry run, which has no data.
     """
+    check.require("search" not in config, "config", "a training run's", "one with a search",
+                  "give it to launch.search")
+    return _built(config, dataset)
+
+
+def _built(config: ConfigDict, dataset: data.Dataset | None) -> Recipe:
     phases = expanded(config)
     dataset = dataset or load_data(config)
     pictures = Pictures(dataset.name, dataset.classes, dataset.image_shape)
@@ -36,6 +43,28 @@ def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
         save_epochs=config.checkpoint.every_epochs, keep=config.checkpoint.keep,
         milestones=tuple(config.checkpoint.milestones),
     )
+
+
+def build_search(config: ConfigDict, dataset: data.Dataset | None = None) -> Search:
+    """The search of a config that has a `search` block. Raises ConfigError or DataError."""
+    check.require("search" in config, "config of a search", "a block `search`", "none",
+                  "add search=defaults.search(...), or train it with launch.train")
+    fields, plain = config.search.to_dict(), defaults.search().to_dict()
+    for field in fields:
+        check.one_of("field of search", field, plain)
+    made = Search(_built(config, dataset), **{**plain, **fields})
+    check_search(made)
+    return made
+
+
+def as_if_searched(config: Any) -> Any:
+    """A joined config (plain data) as it will be once the searches before it are done, to be
+    checked: any policy stands for what they find, and what searches is a training like others."""
+    if not isinstance(config, dict):
+        return config
+    if config.get("kind") == "replay" and config["schedule"].startswith("phase:"):
+        return defaults.searched().to_dict()
+    return {name: as_if_searched(value) for name, value in config.items() if name != "search"}
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
@@ -52,6 +81,7 @@ def from_run(workdir: str | Path) -> ConfigDict:
     stored = json.loads(path.read_text())
     check.require("made_in" not in stored, f"run folder {workdir}", "a run made from a config",
                   "one made in Python", "rebuild its Recipe in Python")
+    stored.pop("search", None)  # what came of it is the winner's network, as any other
     return ConfigDict(stored)
 
 
@@ -61,6 +91,9 @@ def resize(config: ConfigDict, pixels: int) -> None:
     if config.data.image_size:
         config.data.image_size = pixels
     for phase in config.phases:
+        check.require(not config[phase].model.get("scales", ()), "image size",
+                      "networks that see one size", f"{phase}'s, with scales of its own",
+                      "leave the size as it is")
         config[phase].model.image_size = pixels
 
 
@@ -177,10 +210,31 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
         edits=edits, combine=parts.build_combine(name, block.combine, tuple(block.terms)),
         ema=block.ema or None, accumulate=block.accumulate,
         evaluate_epochs=block.eval.every_epochs,
-        evaluate_batch=block.eval.batch_size,
+        evaluate_batch=block.eval.batch_size, branches=_branches(name, block),
         structure=structure(block, knobs, pictures, {
             who: _trained(source, before).structure for who, source in frozen.items()}),
     )
+
+
+def _branches(name: str, block: ConfigDict) -> Branches | None:
+    """The student's BatchNorm sets, or independent networks; weighed by their adaptive ensemble."""
+    domains = block.model.domains
+    asked = tuple(("student", domain) for domain in range(domains))
+    ensembles = [term for term, fields in block.terms.items() if fields.kind == "adaptive_ensemble"]
+    if ensembles:
+        term = ensembles[0]  # of several, metric_names refuses the second
+        fields, views = block.terms[term], [v for v, view in block.views.items() if view.rows]
+        views = [view for view in views if view in (fields["views"] or views)]
+        own = [block.views[view].domain for view in views]
+        nets = fields.get("net", "student")
+        if not isinstance(nets, str):
+            asked = tuple(zip(nets, own))
+        else:
+            check.require(len(set(own)) == domains, f"{name}.model.domains",
+                          f"{len(set(own))}, as the views {', '.join(views)} have", domains,
+                          "give every branch one BatchNorm set, or all together one")
+    weights = None if not ensembles else lambda params: losses.ensemble_weights(params[term])
+    return Branches(asked, weights) if len(asked) > 1 else None
 
 
 def _frozen(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str, Source]:

@@ -7,10 +7,15 @@ python -m launch.study --config=... --workdir=... --list | --slurm
                                                   a line for each run, or a script of SLURM arrays
 
 Runs lie in WORKDIR/runs/ROW/SEED, each a run folder for launch.evaluate. On one device they are
-trained one after the other in this process; on several, each by a process of its own. A run that
+trained one after the other in this process; on several, each by a process of its own. With
+--members=12, runs that differ in arrays alone (seed, magnitude, sparsity, weights) train as one
+population of up to so many, stacked on all devices: for accelerators and small networks. With
+--coarse_to_fine only those rows are trained that find the study's optima (the best magnitude for
+every sparsity), in fewer runs than the grid has; what was saved is told. A run that
 fails stays in the table with its reason, and the study ends with its exit code; 75: start it again.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -23,15 +28,20 @@ from absl import flags
 import jax
 from ml_collections import config_flags, ConfigDict
 
-from augjax import check, data, recipe, study
+from augjax import check, data, recipe, search, study
 from augjax.train import folder
-from launch import common
+from launch import coarse, common
 
 CONFIG = common.config_flag("config", None, "Study config, with overrides.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Study folder, new or to be continued.")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data of every row lie.")
 RETRY = flags.DEFINE_bool("retry", False, "Train again what failed by NaN or infinity.")
 TABLE = flags.DEFINE_bool("table", False, "Write the table of what is done; train nothing.")
+MEMBERS = flags.DEFINE_integer(
+    "members", 1, "Train up to so many runs that differ in arrays alone as one stacked population.",
+    lower_bound=1)
+COARSE = flags.DEFINE_bool(
+    "coarse_to_fine", False, "Train only what finds the optima of the study, coarse to fine.")
 LIST = flags.DEFINE_bool("list", False, "Print a command for each run that is not done.")
 SLURM = flags.DEFINE_bool("slurm", False, "Print a script that queues every run not done.")
 RUN = flags.DEFINE_string("run", "", "Train this run alone, ROW/SEED, of a study that was begun.")
@@ -107,7 +117,7 @@ def key_of(config: dict[str, Any]) -> str:
 def check_rows(planned: study.Study, datasets: dict[str, data.Dataset]) -> None:
     """Raises ConfigError for a name in any row that nothing has; touches no device."""
     for run in {run.row: run for run in planned.runs}.values():
-        config = ConfigDict(planned.joined(run))
+        config = ConfigDict(recipe.as_if_searched(planned.joined(run)))
         known = datasets.get(key_of(planned.rows[run.row].config)) or data.described(
             config.data.name, config.data.image_size or None)
         try:
@@ -124,11 +134,20 @@ def train(planned: study.Study, workdir: Path, datasets: dict[str, data.Dataset]
     """Trains what is not done: here, or by a process for each device where there are several."""
     backend, count = devices_at_hand()
     visible = os.environ.get(VISIBLE.get(backend, ""))
-    if places := study.seats(backend, count, planned.devices_per_run, visible):
+    places = study.seats(backend, count, planned.devices_per_run, visible)
+    if places and MEMBERS.value == 1 and not COARSE.value:
         jax.config.update("jax_platforms", "cpu")  # the devices belong to the runs' processes
         return study.train_side_by_side(planned, workdir, places, starter(workdir), RETRY.value)
     prepare(planned)
-    study.train_here(planned, workdir, builder(datasets), source_text, RETRY.value)
+    here = dict(build=builder(datasets), source_text=source_text, retry=RETRY.value,
+                members=MEMBERS.value)
+    if not COARSE.value:
+        return study.train_here(planned, workdir, **here)
+    before: set[str] = set()
+    while (rows := coarse.rows_wanted(planned, workdir)) != before:  # else what they need failed
+        study.train_here(planned, workdir, **here, rows=rows)
+        before = rows
+    print(f"\n{coarse.told(planned, workdir)}")
 
 
 def devices_at_hand() -> tuple[str, int]:
@@ -171,8 +190,14 @@ def prepare(planned: study.Study) -> None:
 
 
 def builder(datasets: dict[str, data.Dataset]) -> study.Build:
-    """From a run's config to its recipe, on data that all runs share."""
-    return lambda config: recipe.build(ConfigDict(config), datasets.get(key_of(config)))
+    """From a run's config to its recipe or its search, on data that all runs share."""
+    def build(config):
+        block, dataset = ConfigDict(config), datasets.get(key_of(config))
+        if "search" in config:
+            return functools.partial(search.run, recipe.build_search(block, dataset))
+        return recipe.build(block, dataset)
+
+    return build
 
 
 def starter(workdir: Path) -> study.Start:

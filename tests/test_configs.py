@@ -22,6 +22,9 @@ ARGUMENTS = [
     ("cifar/compression_decay.py", "scale=small,retrain=full"),
     ("cifar/role_wise_bits.py", "network=alexnet"),
     ("cifar/outliers_autoaugment.py", "network=pyramidnet_272_200"),
+    ("cifar/a2_ablations.py", "scale=small,part=evidence"),
+    ("imagenet/a2.py", "part=ablations,network=resnet200"),
+    ("imagenet/a2.py", "part=scales"),
     ("imagenet/outliers.py", "part=table3"),
     ("imagenet/efficientnet.py", "b8,teacher=b7"),
 ]
@@ -50,7 +53,7 @@ def named(joined):
     text = json.dumps(joined)
     for name in joined["phases"]:
         text = text.replace(name, name.replace("/", "-"))
-    return ConfigDict(json.loads(text))
+    return ConfigDict(recipe.as_if_searched(json.loads(text)))
 
 
 def full_size(config):

@@ -1,9 +1,12 @@
 """Searches: a population that learns its policy, and the best magnitude in few runs.
 
-Here is what the host decides, as pure functions; what trains between two decisions is `train`'s.
+What the host decides are pure functions (pba, magnitude); `generations` trains in between.
 """
 
 from augjax.search.curves import plot_schedule as plot_schedule
+from augjax.search.generations import (
+    check_search as check_search, run as run, Search as Search,
+)
 from augjax.search.magnitude import (
     best as best, next_magnitudes as next_magnitudes, Replayed as Replayed, replayed as replayed,
     runs_saved as runs_saved,

@@ -29,5 +29,7 @@ from augjax.study.runs import (
     Build as Build, exit_code as exit_code, next_run as next_run, train_here as train_here,
     train_one as train_one,
 )
-from augjax.study.table import gather as gather, TIME_FIELDS as TIME_FIELDS
+from augjax.study.table import (
+    gather as gather, held_out as held_out, TIME_FIELDS as TIME_FIELDS,
+)
 from augjax.study.text import markdown as markdown

@@ -1,6 +1,6 @@
 """What a study is: rows, each a whole training config, times seeds, and which run needs which."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 import functools
 import re
@@ -15,6 +15,7 @@ FIELDS = (
     "published", "comparisons", "figures", "curves", "optima", "data_note", "devices_per_run",
 )
 SCALES = ("full", "small", "tiny")
+WEIGHTS = ("raw", "ema", "selected")
 PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
 NAME = re.compile(r"[\w-]+")
 SOURCE = re.compile(r"row:([\w-]+)(?:/(\d+))?(?:#([\w-]+)(@\d+)?)?")
@@ -75,7 +76,7 @@ class Study:
     title: str
     claim: str
     scale: str  # full | small | tiny
-    weights: str  # raw | ema
+    weights: str  # raw | ema | selected
     rows: Mapping[str, Row]
     published: Mapping[str, Mapping[str, Any]]  # {row: numbers in percent and their source}
     comparisons: tuple[tuple[Claim, str], ...]  # (what is claimed, where)
@@ -105,6 +106,13 @@ class Study:
     def needed(self, run: Run) -> list[Run]:
         """The runs that must be done before this one."""
         return sorted({need.run for need in self.sources[run].values()})
+
+    def with_needs(self, rows: Collection[str]) -> set[Run]:
+        """The runs of some rows, and all that these need."""
+        wanted = [run for run in self.runs if run.row in rows]
+        for run in wanted:  # it grows
+            wanted.extend(need for need in self.needed(run) if need not in wanted)
+        return set(wanted)
 
     def level(self, run: Run) -> int:
         """0 for a run that needs none, else one more than the highest that it needs."""
@@ -148,7 +156,7 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
     study = Study(
         title=config["title"], claim=config["claim"],
         scale=check.one_of("scale", config["scale"], SCALES), rows=rows,
-        weights=check.one_of("weights", config["weights"], ("raw", "ema")),
+        weights=check.one_of("weights", config["weights"], WEIGHTS),
         published=_published(config["published"], rows),
         comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
         figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},
@@ -180,6 +188,8 @@ def _rows(config: Mapping[str, Any], phases_of: Callable) -> dict[str, Row]:
                       sorted(block) if isinstance(block, Mapping) else repr(block),
                       "build it with defaults.config")
         phases = tuple(phases_of(block))
+        if config["weights"] == "selected":
+            _require_holdout(name, block, "weights = selected chooses a branch")
         report = config["report_of"].get(name, config["report"])
         rows[name] = Row(
             config=block, phases=phases, seeds=_seeds(name, config),
@@ -250,11 +260,14 @@ def _optimum(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Op
                   f"none or {len(conditions)} rows", without, "name a row for each condition")
     for row in (*(row for along in grid for row in along), *without):
         check.one_of(f"optima.{name}.rows", row, rows)
-        held = rows[row].config["data"]["holdout"]
-        check.require(held > 0, f"data.holdout of row {row!r}",
-                      f"images to choose by, as optima.{name} chooses", held,
-                      "nothing may be chosen on test images: hold out training images")
+        _require_holdout(row, rows[row].config, f"optima.{name} chooses")
     return Optimum(entry["x_label"], x, entry["condition_label"], conditions, grid, without)
+
+
+def _require_holdout(row: str, config: Mapping[str, Any], who: str) -> None:
+    held = config["data"]["holdout"]
+    check.require(held > 0, f"data.holdout of row {row!r}", f"images to choose by, as {who}", held,
+                  "nothing may be chosen on test images: hold out training images")
 
 
 # --- who needs whom ------------------------------------------------------------------------------

@@ -61,12 +61,17 @@ def curves(study: Study, workdir: Path) -> dict[str, list[Points]]:
 
 def followed(study: Study, workdir: Path, metric: str, names: Sequence[str]
              ) -> dict[str, list[Points]]:
-    """{row: a metric of training, for each seed that is done}; rows that lack it are left out."""
+    """{row: a metric of training, or else of evaluation, for each seed that is done}; rows that
+    lack it are left out."""
     found: dict[str, list[Points]] = {}
     for name, rows in _logged(study, workdir):
-        points = [(row["epoch"], row[metric]) for row in rows
-                  if row["kind"] == "train" and metric in row]
-        if name in names and points:
+        training = [row for row in rows if row["kind"] == "train"]
+        if name not in names or not training:
+            continue
+        per_step = training[-1]["epoch"] / training[-1]["step"]
+        told = [row for row in training if metric in row] or [row for row in rows if metric in row]
+        points = [(row["step"] * per_step, row[metric]) for row in told]
+        if points:
             found.setdefault(name, []).append(points)
     return found
 

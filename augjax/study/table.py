@@ -12,8 +12,14 @@ from augjax.study.optimum import choose
 from augjax.study.plan import Run, Study
 
 TIME_FIELDS = ("device_hours",)  # the only fields in which equal studies may differ
-TOLD = {"raw": "final_accuracy", "ema": "ema_accuracy"}  # by the study's weights
-HELD = {"raw": "holdout_accuracy", "ema": "ema_holdout_accuracy"}
+TOLD = {  # by the study's weights: the first of these that a phase has
+    "raw": ("final_accuracy",), "ema": ("ema_accuracy",),
+    "selected": ("selected_accuracy", "final_accuracy"),  # without branches it is its only one
+}
+HELD = {
+    "raw": ("holdout_accuracy",), "ema": ("ema_holdout_accuracy",),
+    "selected": ("selected_holdout_accuracy", "holdout_accuracy"),
+}
 TOP5_ABOVE = 5  # classes; below, every answer is among the five
 
 
@@ -39,7 +45,7 @@ def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, An
         "comparisons": [_comparison(study, claim, source, found)
                         for claim, source in study.comparisons],
         "optima": {
-            name: choose(wanted, lambda row: _of_seeds(study, row, found, HELD[study.weights]),
+            name: choose(wanted, lambda row: held_out(study, row, found),
                          lambda row: _top1(study, row, found))
             for name, wanted in study.optima.items()},
         "data": data,
@@ -57,13 +63,13 @@ def _row(study: Study, name: str, found: Mapping[Run, State], many: bool) -> dic
     done = {seed: mine[seed].summary["phases"] for seed in row.seeds if mine[seed].done}
     kept = [phases[row.report] for phases in done.values()]
 
-    def over_seeds(field: str, phase: str = row.report) -> dict[str, Any] | None:
-        return compare.spread([_percent(phases[phase][field]) for phases in done.values()])
+    def over_seeds(*fields: str, phase: str = row.report) -> dict[str, Any] | None:
+        return compare.spread([_percent(_first(phases[phase], fields)) for phases in done.values()])
 
     return {
         "row": name, "phase": row.report, "n": len(done), "of": len(row.seeds),
         "seeds": list(done),
-        "top1": over_seeds(TOLD[study.weights]),
+        "top1": over_seeds(*TOLD[study.weights]),
         "top1_of_seed": {str(seed): value for seed, value in _top1(study, name, found).items()},
         "top5": over_seeds("top5_accuracy") if many else None,
         "best_top1": over_seeds("best_accuracy"),
@@ -73,10 +79,30 @@ def _row(study: Study, name: str, found: Mapping[Run, State], many: bool) -> dic
         "bits": _mean(kept, lambda phase: phase["bits"]),
         "device_hours": round(sum(phase["device_hours"] for phases in done.values()
                                   for phase in phases.values()), 5),
-        "other_phases": {phase: over_seeds("final_accuracy", phase)
+        "other_phases": {phase: over_seeds("final_accuracy", phase=phase)
                          for phase in row.phases if phase != row.report},
+        "branches": _branches({seed: phases[row.report] for seed, phases in done.items()}),
         "not_counted": {str(seed): _why(study, Run(name, seed), found) for seed in row.seeds
                         if not mine[seed].done},
+    }
+
+
+def _branches(done: Mapping[int, Mapping]) -> dict[str, Any] | None:
+    """The accuracy of every branch and of their ensemble, {n, mean, std}, each branch's weight in
+    it (mean) and which one each seed selected; None for a row without branches."""
+    found = {seed: phase for seed, phase in done.items() if "branches" in phase}
+    if not found:
+        return None
+    by_branch = list(zip(*(phase["branches"] for phase in found.values())))
+    weighed = [branches for branches in by_branch if all("weight" in one for one in branches)]
+    told = [phase["ensemble_accuracy"] for phase in found.values() if "ensemble_accuracy" in phase]
+    return {
+        "accuracy": [compare.spread([_percent(one["accuracy"]) for one in branches])
+                     for branches in by_branch],
+        "weight": [_mean(branches, lambda one: one["weight"]) for branches in weighed],
+        "ensemble": compare.spread([_percent(share) for share in told]),
+        "selected_of_seed": {str(seed): phase["selected_branch"] for seed, phase in found.items()
+                             if "selected_branch" in phase},
     }
 
 
@@ -111,10 +137,21 @@ def _top1(study: Study, row: str, found: Mapping[Run, State]) -> dict[int, float
     return _of_seeds(study, row, found, TOLD[study.weights])
 
 
-def _of_seeds(study: Study, row: str, found: Mapping[Run, State], field: str) -> dict[int, float]:
+def held_out(study: Study, row: str, found: Mapping[Run, State]) -> dict[int, float]:
+    """{seed: accuracy in percent on held-out images} of a row's runs that are done."""
+    return _of_seeds(study, row, found, HELD[study.weights])
+
+
+def _of_seeds(study: Study, row: str, found: Mapping[Run, State], fields: tuple[str, ...]
+              ) -> dict[int, float]:
     """{seed: percent} of the phase that counts, of the runs that are done."""
-    return {run.seed: _percent(state.summary["phases"][study.rows[row].report][field])
+    return {run.seed: _percent(_first(state.summary["phases"][study.rows[row].report], fields))
             for run, state in found.items() if run.row == row and state.done}
+
+
+def _first(phase: Mapping[str, Any], fields: tuple[str, ...]) -> float:
+    """The first of the fields that a phase's summary has."""
+    return phase[next((field for field in fields if field in phase), fields[0])]
 
 
 def _percent(share: float) -> float:

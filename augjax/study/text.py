@@ -12,7 +12,11 @@ NOTES = """\
 Accuracy is that of the last epoch on all test images, mean ± sample standard deviation over seeds;
 the best epoch is reported and never chosen from. Device-hours count training and evaluation of the
 steps that stand, not compilation, nor what a kill undid."""
-AVERAGED = " Top-1 is that of the averaged weights, all else of the last ones."
+AVERAGED = {
+    "raw": "", "ema": " Top-1 is that of the averaged weights, all else of the last ones.",
+    "selected": " Top-1 is that of the branch with the highest accuracy on held-out training images"
+                " (of equals the first), all else in the table of the first branch.",
+}
 VERDICTS = """\
 Ours is the difference in points, paired by seed, with the 95 % interval of its mean (Student's t).
 A claim is met if the whole interval is beyond it, not met if none of it is, else undecided. The
@@ -27,8 +31,8 @@ def markdown(table: Mapping[str, Any]) -> str:
     """The text of table.md, losing, failed and missing rows included."""
     parts = [f"# {table['title']}", SMALL[table["scale"]],
              f"Claim: {table['claim']}" if table["claim"] else "", _standing(table["rows"]),
-             _rows(table["rows"]), NOTES + (AVERAGED if table["weights"] == "ema" else ""),
-             _others(table["rows"]),
+             _rows(table["rows"]), NOTES + AVERAGED[table["weights"]],
+             _branches(table["rows"]), _others(table["rows"]),
              *(_optimum(name, found) for name, found in table["optima"].items()),
              _comparisons(table["comparisons"]), _not_counted(table["rows"]), _made(table)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -94,6 +98,21 @@ def _left(row: Mapping) -> str:
     whole = f"{row['parameters']:,.0f}"
     pruned = row["nonzero"] != row["parameters"]
     return (f"{row['nonzero']:,.0f} of {whole}" if pruned else whole) + bits
+
+
+def _branches(rows: Sequence[Mapping]) -> str:
+    """Every branch of the rows that have several, and their ensemble."""
+    lines = []
+    for row in rows:
+        for number, accuracy in enumerate((found := row["branches"] or {}).get("accuracy", ())):
+            weight = found["weight"][number:number + 1]
+            seeds = [seed for seed, own in found["selected_of_seed"].items() if own == number]
+            lines.append([row["row"], str(number), figure(accuracy),
+                          f"{weight[0]:.3f}" if weight else "", ", ".join(seeds)])
+        if found.get("ensemble"):
+            lines.append([row["row"], "ensemble", figure(found["ensemble"]), "", ""])
+    head = ["row", "branch", "top-1 %", "weight, mean", "selected by seeds"]
+    return "## Branches\n\n" + _table(head, lines) if lines else ""
 
 
 def _others(rows: Sequence[Mapping]) -> str:

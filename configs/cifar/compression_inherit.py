@@ -42,7 +42,7 @@ class Scale(NamedTuple):
 
 SCALES = {
     "full": Scale(240.0, 0, (0.2, 0.4, 0.6)),
-    "small": Scale(3.0, 5000, (0.6, 0.9)),
+    "small": Scale(3.0, 5000, (0.6,)),
     "tiny": Scale(1.0, 32, (0.6,), 16),
 }
 TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}

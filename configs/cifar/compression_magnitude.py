@@ -37,7 +37,7 @@ class Scale(NamedTuple):
 
 SCALES = {
     "full": Scale(240.0, 0, 5000, (0.0, 0.2, 0.4, 0.6), tuple(map(float, range(31)))),
-    "small": Scale(3.0, 5000, 1000, (0.0, 0.2, 0.4, 0.6, 0.9), (2.0, 6.0, 10.0, 14.0, 22.0)),
+    "small": Scale(3.0, 5000, 1000, (0.0, 0.2, 0.4, 0.6, 0.9), (2.0, 6.0, 14.0)),
     "tiny": Scale(1.0, 32, 10, (0.0, 0.6), (4.0,), 16),
 }
 TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}  # whatever the network

@@ -20,7 +20,7 @@ SPARSITIES = (0.0, 0.2, 0.4, 0.6)
 MAGNITUDES = tuple(map(float, range(0, 31, 3)))
 SCALES = {  # {scale: (network, pixels, magnitudes, images or 0 for all, held-out images)}
     "full": ("mobilenetv2", 224, MAGNITUDES, 0, 50_000),
-    "tiny": ("resnet8_tiny", 32, (6.0,), 32, 10),
+    "tiny": ("resnet8_tiny", 32, (6.0,), 32, 1000),
 }
 
 

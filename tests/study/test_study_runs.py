@@ -6,11 +6,15 @@ import subprocess
 import sys
 import time
 
+import jax
+from ml_collections import ConfigDict
+import numpy as np
 import pytest
 from small_study import planned, pretend, taught, training
 
-from augjax import check, study
+from augjax import check, defaults, recipe, study
 from augjax.study import beside, runs
+from augjax.train import metrics
 from augjax.train.stop import listening
 
 
@@ -277,3 +281,50 @@ def test_the_leash_stops_a_run_whose_study_is_gone():
             if stop.asked:
                 break
         assert stop.asked
+
+
+# --- runs that differ in arrays alone, as one population -----------------------------------------
+
+
+def test_who_trains_as_one_population(trained, tmp_path, monkeypatch):
+    """Of one kind, ready, and no more than `members`; who needs another waits for it."""
+    grid = planned(rows={"lost": taught(), "plain": training(), "b": training(), "c": training(),
+                         "long": training(epochs=2.0)}, seeds=(0, 1))
+    together = []
+
+    def fake(members, lowering, devices):
+        assert lowering == "stacked"
+        names = ["/".join(member.workdir.parts[-2:]) for member in members]
+        together.append(names)
+        for name in names:
+            if name != "b/1":
+                pretend(tmp_path, grid, name, 0.5)
+        return {names.index("b/1"): check.NumericsError("NaN at step 2")} if "b/1" in names else {}
+
+    monkeypatch.setattr(runs.train, "run_together", fake)
+    monkeypatch.setattr(runs.train, "kind_of", lambda config: str(
+        [config["student"]["teacher"] != "none", config["student"]["epochs"]]))
+    study.train_here(grid, tmp_path, lambda config: config, members=4)
+    assert together == [["plain/0", "b/0", "c/0", "plain/1"], ["lost/0", "lost/1"],
+                        ["long/0", "long/1"], ["b/1", "c/1"]]
+    state = study.state_of(grid, grid.run("b/1"), tmp_path)
+    assert state.status == "failed" and state.failure["exit_code"] == 5
+    assert sum(found.done for found in study.states(grid, tmp_path).values()) == 9
+
+
+def test_a_population_makes_the_table_of_lone_runs(tmp_path):
+    """Two magnitudes and two seeds; nothing put aside here."""
+    shown = {f"m{m}": training(views={
+        "train": defaults.view("crop", defaults.randaugment(m), pad=1)}) for m in (3, 9)}
+    grid, data = planned(rows=shown), recipe.load_data(shown["m3"])
+    for members, folder in ((1, tmp_path / "alone"), (4, tmp_path / "together")):
+        study.train_here(grid, folder, lambda config: recipe.build(ConfigDict(config), data),
+                         members=members, devices=jax.devices()[:1])
+    for run in grid.runs:
+        alone, together = (metrics.read(study.folder_of(tmp_path / name, run))
+                           for name in ("alone", "together"))
+        for mine, theirs in zip(together, alone, strict=True):
+            assert mine.keys() == theirs.keys()
+            np.testing.assert_allclose(mine.get("loss"), theirs.get("loss"), 2e-3)
+    events = metrics.read_events(study.folder_of(tmp_path / "together", grid.runs[-1]))
+    assert [event["members"] for event in events if event["event"] == "phase"] == [4]
