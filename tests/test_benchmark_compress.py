@@ -1,6 +1,8 @@
 """What the compression rows time: that it is what they say, and that it runs."""
 
 from functools import partial
+import json
+import sys
 
 import jax
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from augjax import compress, defaults
 from augjax import models as zoo
+from augjax.train import metrics
 from augjax.types import Net, Outputs
 from launch.benchmarks import compress as suite
 from launch.benchmarks import gpu, measure, models
@@ -50,7 +53,8 @@ def built(monkeypatch):
 def test_the_steps_see_edited_weights(built):
     edits = {"dense": suite.DENSE, "masked": suite.MASKED, "quantised": suite.QUANTISED}
     states = {name: suite.begun(CASE, edited)[1] for name, edited in edits.items()}
-    assert built[:2] == [None, None] and built[2] is suite.QUANTISED.activation
+    assert built[:2] == [None, None]
+    assert built[2](np.float32(0.41)) == pytest.approx(6 / 15)  # of 4 bits, spec C6
     assert compress.sparsity(states["masked"].transform["mask"])["total"] == pytest.approx(
         0.6, abs=0.005)
     assert states["quantised"].transform["dorefa"]["bits"] == 4
@@ -88,12 +92,12 @@ def test_a_row_is_the_edited_step_over_the_dense_one(lasting, monkeypatch):
 
 def test_a_row_is_the_runs_in_sequence_over_the_population(lasting, monkeypatch):
     monkeypatch.setattr(suite, "recipes_of", lambda group: range(12))
-    monkeypatch.setattr(suite, "advancing", lambda recipes, lowering, steps: suite.Ways(
+    monkeypatch.setattr(suite, "advancing", lambda recipes, lowering, steps: (
         lasting(0.12), lasting(0.24), None))
     for lowering, verdict in (("looped", "met"), ("stacked", "reported")):
         row = suite.population_over_runs(lowering, model="tiny")("tiny")
         assert row["median"] == pytest.approx(2.0) and row["verdict"] == verdict
-        assert "12 of tiny" in row["note"] and "population 5.00; alone 10.00" in row["note"]
+        assert "12 of tiny" in row["note"] and "population 10.00; alone 20.00" in row["note"]
 
 
 def test_pruning_is_timed_warm(built, monkeypatch):
@@ -106,13 +110,27 @@ def test_pruning_is_timed_warm(built, monkeypatch):
     monkeypatch.setattr(compress, "prune_l1", noted)
     row = suite.pruning("three matrices", pixels=2)("tiny")
     assert seen == [0.6] * 21 and row["n"] == 20 and row["verdict"] == "met"
-    assert f"{12 * 8 + 8 * 16 + 16 * 1000:,} weights to 60%; the first time" in row["note"]
+    assert f"{12 * 8 + 8 * 16 + 16 * 1000:,} weights; the first time" in row["note"]
+
+
+def test_a_next_run_is_timed_from_the_call_to_its_first_row(tmp_path, monkeypatch):
+    """1.5 s to the phase, a row 0.25 s later, another that is not the first."""
+    def run(made, workdir):
+        for event, time in (("compiled", 100.5), ("compiled", 101.0), ("phase", 101.5)):
+            monkeypatch.setattr(metrics.time, "time", lambda: time)
+            metrics.note(workdir, event)
+        rows = [{"kind": "train", "seconds": seconds} for seconds in (0.25, 0.5)]
+        (workdir / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    monkeypatch.setattr(metrics.time, "time", lambda: 100.0)
+    monkeypatch.setattr(suite.train, "run", run)
+    assert suite.to_first_update(None, tmp_path) == (1.75, 2)
 
 
 def test_a_studys_next_run_compiles_nothing(built, monkeypatch):
-    monkeypatch.setattr(suite, "LATER", 1)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)  # takes seconds to import
     monkeypatch.setattr(suite.train, "run", partial(suite.train.run, devices=jax.devices()[:1]))
-    row = suite.next_run(CASE.model)("tiny")
+    row = suite.next_run(CASE.model, later=1)("tiny")
     assert row["n"] == 1 and 0 < row["median"] < 60
     assert "; 0 compiled by the others" in row["note"]
 
@@ -122,10 +140,10 @@ def test_a_population_does_the_work_of_its_runs(built, lowering):
     group = suite.Group(CASE.model, (2.0,), seeds=3)
     recipes = suite.recipes_of(group)
     assert [made.seed for made in recipes] == [0, 1, 2]
-    ways = suite.advancing(recipes, lowering, steps=2)
-    for call in (ways.together, ways.in_sequence) * 2:
+    together, in_sequence, states = suite.advancing(recipes, lowering, steps=2)
+    for call in (together, in_sequence) * 2:
         call()
-    members, alone = ways.states()
+    members, alone = states()
     for mine, lone in zip(members, alone, strict=True):
         assert mine.step == lone.step == 4
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, 1e-4, 1e-5),

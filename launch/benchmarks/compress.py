@@ -1,20 +1,19 @@
 """What compressing costs: steps through edited weights, a pruning, a study's next run, populations.
 
 A masked step shows the network its weights times a mask of 60 % zeros, a W4/A4 step its weights and
-activations in 4 bits (DoReFa), each beside the same network's dense step in float32 (bfloat16 on
-accelerators). A CPU's rows have a process with one core each, and 32 images for 128: a mask costs
-as much for either, so that its share is four times as large. A study's next run differs in
-magnitude and seed and finds its programs compiled, but no compile cache on disk. A population is
-beside the lone step of its phase, called for one member after the other to the same number of
-steps; looped, those are the same calls in another frame.
+activations in 4 bits (DoReFa), each beside the network's dense step in float32 (accelerators:
+bfloat16). A CPU's rows have a process with one core each, and 32 images for 128: a mask costs as
+much for either, so that its share is four times as large. A study's next run differs in magnitude
+and seed; its process knows the programs, a disk what else was compiled, as with `launch.study`. A
+population is beside the lone step of its phase, called for one member after the other to the same
+number of steps; looped, those are the same calls in another frame.
 
 Expected before measuring: masked 1.01, for a byte read beside each weight's 20; W4/A4 1.1 to 1.2,
-for passes over every map; 0.5 to 1 s for the 25 million weights of a ResNet-50, most of it a
-partition; 1 to 2 s to a next run's first update, most of them traces; looped 1.00; stacked on a CPU
-0.3, grouped convolutions being slow there.
+for passes over every map; pruning 0.5 to 1 s, most of it a partition; a next run 1 to 2 s, most of
+them traces; looped 1.00; stacked on a CPU 0.3, grouped convolutions being slow there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 from dataclasses import replace
 import io
@@ -24,6 +23,7 @@ import time
 from typing import Any, NamedTuple
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 import jax.numpy as jnp
 
 from augjax import augment, compress, data, defaults, losses, method, recipe, train, tree
@@ -37,7 +37,10 @@ from launch.benchmarks import distill, measure, models
 
 Call = distill.Call
 SPARSITY, BITS, CLASSES = 0.6, 4, 10
-LATER = 20  # runs of a study that are timed after its first
+
+
+def note(*said: str) -> str:
+    return "; ".join(filter(None, (*said, models.load())))
 
 
 # --- steps through edited weights ----------------------------------------------------------------
@@ -70,9 +73,9 @@ def begun(case: Case, edited: Edited) -> tuple[method.Objective, TrainState, Kno
     net = zoo.build(case.model, CLASSES, (case.pixels, case.pixels, 3), models.MEAN, models.STD,
                     dtype=jnp.float32 if models.on_cpu() else jnp.bfloat16,
                     activation=edited.activation)
-    shown = augment.make({"train": augment.pipeline()})
-    objective = method.Objective({"student": net}, ("student",), shown,
-                                 {"ce": losses.cross_entropy()}, transform=edited.transform)
+    objective = method.Objective(
+        {"student": net}, ("student",), augment.make({"train": augment.pipeline()}),
+        {"ce": losses.cross_entropy()}, transform=edited.transform)
     params, stats = ({"student": part} for part in distill.drawn(net))
     first = edited.edit(Start(params, stats, edited.transform.init(params)))
     params = {"nets": first.params, "terms": {"ce": {}}}
@@ -85,8 +88,7 @@ def begun(case: Case, edited: Edited) -> tuple[method.Objective, TrainState, Kno
 def stepping(case: Case, edited: Edited) -> Call:
     """A call that updates the network on noise and returns the last metrics."""
     objective, state, knobs = begun(case, edited)
-    images, labels = models.noise(case.pixels, case.batch, CLASSES)
-    batch = Batch(images, labels, jnp.arange(case.batch))
+    batch = Batch(*models.noise(case.pixels, case.batch, CLASSES), jnp.arange(case.batch))
     update = train.make_update(objective, distill.OPTIMIZER)
     compiled = jax.jit(update, donate_argnums=0).lower(state, batch, knobs).compile()
 
@@ -107,10 +109,9 @@ def over_dense(edited: Edited, at_most: float) -> measure.Work:
         calls_s = measure.seconds(dense), measure.seconds(other)
         ratios = measure.paired_ratio(dense, other, models.often_enough(sum(calls_s) / 2))
         spent = [1000 * seconds / distill.times() for seconds in calls_s]
-        said = (f"{case.model}, batch {case.batch}, {case.pixels} pixels",
-                "ms: dense {:.1f}; edited {:.1f}".format(*spent), models.load())
-        return measure.row(name, ratios, "times the dense step's time", at_most=at_most,
-                           note="; ".join(filter(None, said)))
+        return measure.row(name, ratios, "times the dense step's time", at_most=at_most, note=note(
+            f"{case.model}, batch {case.batch}, {case.pixels} pixels",
+            "ms: dense {:.1f}; edited {:.1f}".format(*spent)))
     return work
 
 
@@ -129,9 +130,8 @@ def pruning(model: str = "resnet50", pixels: int = 224, at_most: float = 2.0) ->
 
         cold = measure.seconds(call)
         warm = [measure.seconds(call) for _ in range(models.PAIRS)]
-        said = (f"{tree.count(masks):,} weights to {SPARSITY:.0%}",
-                f"the first time {cold:.2f} s", models.load())
-        return measure.row(name, warm, "s", at_most=at_most, note="; ".join(filter(None, said)))
+        return measure.row(name, warm, "s", at_most=at_most, note=note(
+            f"{SPARSITY:.0%} of {tree.count(masks):,} weights", f"the first time {cold:.2f} s"))
     return work
 
 
@@ -147,10 +147,8 @@ def config_of(model: str, magnitude: float, seed: int, batch: int = 64) -> Any:
 
 
 def to_first_update(made: train.Recipe, workdir: Path) -> tuple[float, int]:
-    """(seconds from the call of `train.run` to the numbers of its first update, programs compiled).
-
-    By the run's own log, whose clock stands while it opens the files of its rows.
-    """
+    """(seconds from the call of `train.run` to its first update's numbers, programs compiled), by
+    the run's own log, whose clock stands while it opens its files."""
     began = time.time()
     with contextlib.redirect_stderr(io.StringIO()):  # the lines that tell of progress
         train.run(made, workdir)
@@ -161,20 +159,32 @@ def to_first_update(made: train.Recipe, workdir: Path) -> tuple[float, int]:
     return stepping_from - began + first["seconds"], compiled
 
 
-def next_run(model: str = "resnet8", at_most: float = 5.0) -> measure.Work:
-    """A row: seconds to the first update of runs after the first, of other magnitudes and seeds."""
+@contextlib.contextmanager
+def compile_cache(folder: str) -> Iterator[None]:
+    """What takes a second to compile is kept in a folder, and sought nowhere else."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", folder)
+    compilation_cache.reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        compilation_cache.reset_cache()
+
+
+def next_run(model: str = "resnet8", later: int = 20, at_most: float = 5.0) -> measure.Work:
+    """A row: seconds to the first update of `later` runs, of other magnitudes and seeds."""
     def work(name):
         digits, runs = data.digits(), []
-        for seed in range(1 + LATER):
-            made = recipe.build(config_of(model, 2.0 + seed, seed), digits)
-            short = replace(made.phases[0], epochs=2 / made.steps_per_epoch(made.phases[0]))
-            with tempfile.TemporaryDirectory() as folder:
-                runs.append(to_first_update(replace(made, phases=[short]), Path(folder)))
-        (first_s, programs), *later = runs
-        said = (f"{model}, digits", f"the first run {first_s:.1f} s with {programs} programs",
-                f"{sum(more for _, more in later)} compiled by the others", models.load())
-        return measure.row(name, [seconds for seconds, _ in later], "s", at_most=at_most,
-                           note="; ".join(filter(None, said)))
+        with tempfile.TemporaryDirectory() as folder, compile_cache(f"{folder}/cache"):
+            for seed in range(1 + later):
+                made = recipe.build(config_of(model, 2.0 + seed, seed), digits)
+                short = replace(made.phases[0], epochs=2 / made.steps_per_epoch(made.phases[0]))
+                runs.append(to_first_update(replace(made, phases=[short]), Path(folder, str(seed))))
+        (first_s, programs), *rest = runs
+        return measure.row(name, [seconds for seconds, _ in rest], "s", at_most=at_most, note=note(
+            f"{model}, digits", f"the first run {first_s:.1f} s with {programs} programs",
+            f"{sum(more for _, more in rest)} compiled by the others"))
     return work
 
 
@@ -197,25 +207,17 @@ AIMS = {"looped": (None, 1.0), "stacked": (2.0, None)}  # at least, on an accele
 
 def recipes_of(group: Group) -> list[train.Recipe]:
     """The members' runs, of one network."""
-    digits, made = data.digits(group.pixels), []
-    for magnitude in group.magnitudes:
-        for seed in range(group.seeds):
-            one = recipe.build(config_of(group.model, magnitude, seed, group.batch), digits)
-            objective = (made or [one])[0].phases[0].objective  # its network's `init`: once
-            made.append(replace(one, phases=[replace(one.phases[0], objective=objective)]))
-    return made
+    digits = data.digits(group.pixels)
+    made = [recipe.build(config_of(group.model, magnitude, seed, group.batch), digits)
+            for magnitude in group.magnitudes for seed in range(group.seeds)]
+    objective = made[0].phases[0].objective  # so that its network's `init` is compiled once
+    return [replace(one, phases=[replace(one.phases[0], objective=objective)]) for one in made]
 
 
-class Ways(NamedTuple):
-    """Calls that update every member so many times, and one for what both have made of them."""
-
-    together: Call
-    in_sequence: Call
-    states: Callable[[], tuple[list[TrainState], list[TrainState]]]
-
-
-def advancing(recipes: Sequence[train.Recipe], lowering: str, steps: int) -> Ways:
-    """The population of the recipes, and the lone step of each, on one device."""
+def advancing(recipes: Sequence[train.Recipe], lowering: str, steps: int
+              ) -> tuple[Call, Call, Call]:
+    """Calls that update every run so many times on one device, as a population and one after the
+    other; and a call for (states of the population's members, of the others)."""
     mesh = train.make_mesh(jax.devices()[:1])
     with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as folder:
         resident = ready.place_data(recipes[0], mesh)
@@ -243,25 +245,24 @@ def advancing(recipes: Sequence[train.Recipe], lowering: str, steps: int) -> Way
                 own[number], reports[number] = lone(own[number], {}, resident, plan)
         jax.block_until_ready(reports)
 
-    return Ways(together, in_sequence, lambda: (
-        [many.part(members, number) for number in range(len(runs))], own))
+    return together, in_sequence, lambda: (
+        [many.part(members, number) for number in range(len(runs))], own)
 
 
-def population_over_runs(lowering: str, **network: Any) -> measure.Work:
-    """A row: steps/s of a population over those of its runs in sequence, on one device."""
+def population_over_runs(lowering: str, **changes: Any) -> measure.Work:
+    """A row: steps/s of a population over those of its runs in sequence; `changes` of its Group."""
     def work(name):
-        group, steps = (SMALL, 2) if models.on_cpu() else (LARGE, 10)
-        group = group._replace(**network)
+        group = (SMALL if models.on_cpu() else LARGE)._replace(**changes)
+        aim, steps = AIMS[lowering][models.on_cpu()], 1 if models.on_cpu() else 10
         recipes = recipes_of(group)
         together, in_sequence, _ = advancing(recipes, lowering, steps)
         together(), in_sequence()
         calls_s = measure.seconds(together), measure.seconds(in_sequence)
         ratios = measure.paired_ratio(together, in_sequence, models.often_enough(sum(calls_s) / 2))
         spent = [1000 * seconds / steps / len(recipes) for seconds in calls_s]
-        said = (f"{len(recipes)} of {group.model}, batch {group.batch}, {group.pixels} pixels",
-                "ms a step: population {:.2f}; alone {:.2f}".format(*spent), models.load())
-        return measure.row(name, ratios, "times the runs' steps/s",
-                           AIMS[lowering][models.on_cpu()], note="; ".join(filter(None, said)))
+        return measure.row(name, ratios, "times the runs' steps/s", aim, note=note(
+            f"{len(recipes)} of {group.model}, batch {group.batch}, {group.pixels} pixels",
+            "ms a step: population {:.2f}; alone {:.2f}".format(*spent)))
     return work
 
 
@@ -269,7 +270,6 @@ def population_over_runs(lowering: str, **network: Any) -> measure.Work:
 
 
 def held(work: measure.Work) -> measure.Work:
-    """A CPU's rows keep to one core."""
     return lambda name: (measure.on_one_core("compress", work) if models.on_cpu() else work)(name)
 
 
@@ -279,11 +279,10 @@ def _steps() -> Iterator[tuple[str, measure.Work]]:
     yield f"DoReFa W4/A4 step over full precision, {case}", over_dense(QUANTISED, 1.25)
 
 
-def _populations(title: str, *lowerings: str, **network: Any
-                 ) -> Iterator[tuple[str, measure.Work]]:
+def _populations(title: str, *lowerings: str, **group: Any) -> Iterator[tuple[str, measure.Work]]:
     for lowering in lowerings:
         yield (f"population of {title}, {lowering}, over runs in sequence",
-               population_over_runs(lowering, **network))
+               population_over_runs(lowering, **group))
 
 
 def _rows() -> Iterator[tuple[str, measure.Work]]:

@@ -4,10 +4,11 @@
 
 The engine beside a plain copy, kornia and a vmapped switch; its share of two train steps; the forms
 that were chosen for GPUs without one to measure them on (the histogram of `augment.select`,
-depthwise convolutions); the rows of the suite `models`. Without a GPU the same rows run on the CPU
-with what is small enough there, and say so; targets are for GPUs. Calls are made 20 at a time
-there, so that what is timed is the device and not the way to it. A row that fails says why, the
-rows after it still run, and the next call tries it again.
+depthwise convolutions, stacked populations); steps through edited weights; the rows of the suite
+`models`. Without a GPU the same rows run on the CPU with what is small enough there, and say so;
+targets are for GPUs. Calls are made 20 at a time there, so that what is timed is the device and not
+the way to it. A row that fails says why, the rows after it still run, and the next call tries it
+again.
 
 Expected before measuring (engine.md 6): 40 to 90 us for 256x32x32, all of it launches, 0.35 to 0.8
 million images/s at 224; of a float32 copy's bandwidth a few per cent at 32 pixels and 20 to 40 at

@@ -68,8 +68,8 @@ class Bench:
         with jax.set_mesh(mesh):
             writer = checkpoint.Writer(workdir, 1)
             self.shared = ready.Run(self.recipe, workdir, mesh, Stop(), writer,
-                                   ready.place_data(self.recipe, mesh),
-                                   start.all_shapes(self.recipe, mesh))
+                                   start.all_shapes(self.recipe, mesh),
+                                   resident=ready.place_data(self.recipe, mesh))
             self.state, self.frozen = ready.ready(self.shared, self.phase, 0)
             self.programs = ready.compile_phase(self.shared, self.phase, self.state, self.frozen)
             self.plan = ready.place_plan(self.shared, start.plan(self.phase, self.recipe, 0))
