@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+import functools
 
 from flax import linen as nn
 import jax
@@ -44,10 +45,8 @@ def from_linen(
             image = jax.image.resize(image, (image.shape[0], *image_shape), "linear")
         return image * gain + shift
 
-    @jax.jit
     def init(key) -> tuple[Params, Stats]:
-        variables = module.init(key, jnp.zeros((1, *image_shape)), Mode())
-        return variables["params"], variables.get("batch_stats", {})
+        return _init(module, image_shape, key)
 
     def train(variables, rows, key):
         params, stats = variables
@@ -135,6 +134,13 @@ def _together(said: Mapping[tuple[str, ...], Outputs], views: tuple[View, ...]) 
         return stacked.reshape(-1, *stacked.shape[2:])
 
     return jax.tree.map(together, *said.values())
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init(module, image_shape, key):
+    """Compiled once for equal modules, however many Nets are made of them."""
+    variables = module.init(key, jnp.zeros((1, *image_shape)), Mode())
+    return variables["params"], variables.get("batch_stats", {})
 
 
 def _check_statistics(image_shape, mean, std):

@@ -5,8 +5,9 @@ Claim     a magnitude that falls with the weights that are left gives more, at e
           whose curves are only plotted)
 Command   python -m launch.study --config=configs/cifar/compression_decay.py:scale=small \\
               --data_dir=DIR --workdir=runs/decay
-Cost      not measured
-Measured  not measured
+Cost      scale=small: 18 runs, 1.0 device-hours on one of two busy CPU cores; full: not measured
+Measured  scale=small, CIFAR-10 (JPEG copy), n 3, two CPU cores: decayed 35.54 ± 0.99, none
+          39.06 ± 0.48, constants 35.75 to 37.85 (README); full: not measured
 Args      scale=full|small|tiny, retrain=finetune|full
 
 A dense ResNet-20 on CIFAR-100 is trained and then pruned to 0.2, 0.4 and 0.6, each step from the
