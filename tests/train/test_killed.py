@@ -87,7 +87,9 @@ def test_asked_to_stop_in_a_long_compilation_leaves_with_75(unhurt, tmp_path):
     compiled = [(event["phase"], event["what"]) for event in metrics.read_events(tmp_path)
                 if event["event"] == "compiled"]
     first = [("teacher", "step"), ("teacher", "evaluate")]  # a new process needs its own, once
-    assert compiled == [*first, *first, ("student", "step"), ("student", "evaluate")]
+    begun = [("student", "start")]  # before the compilation that was asked to stop, and again
+    assert compiled == [("teacher", "start"), *first, *begun, *first, *begun,
+                        ("student", "step"), ("student", "evaluate")]
     assert_same_run(unhurt, tmp_path)
 
 
