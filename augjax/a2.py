@@ -62,6 +62,16 @@ def alone(recipe: Mapping[str, Any], model: ConfigDict, augmentation: tuple[int,
     return defaults.phase(**recipe, model=model, views={"train": view})
 
 
+def curves(branches: int, *rows: str) -> dict[str, ConfigDict]:
+    """What a study of these rows plots over epochs: how every branch and their ensemble do, and
+    what each counts in it, which the first row has learnt."""
+    lines = {"ensemble": defaults.curve("ensemble_accuracy", rows)}
+    for i in range(branches):
+        lines[f"weight_{i}"] = defaults.curve(f"ensemble_weight_{i}", rows[:1])
+        lines[f"branch_{i}"] = defaults.curve(f"branch{i}_accuracy", rows)
+    return lines
+
+
 def imagenet(epochs: float = 120.0, batch: int = 1024) -> dict[str, Any]:
     """A2-IN: the paper gives epochs and batch; SGD, its rate and the cosine are RS-Nets' (spec)."""
     return {

@@ -12,6 +12,10 @@ from ml_collections import ConfigDict
 
 from augjax import defaults
 
+TOYS = {  # options that make a test's network of one of these families
+    "wrn": {"depth": 10, "widen": 1}, "shake": {"depth": 8, "width": 4},
+    "pyramidnet": {"depth": 11, "widening": 6},
+}
 SLOW = ("mobilenetv2", "shufflenetv2")  # networks that RepDistiller starts at a fifth of the rate
 
 
@@ -61,6 +65,15 @@ def autoaugment_pyramidnet(dataset: str, epochs: float = 1800.0, batch: int = 64
     """AA-pyr: PyramidNet with ShakeDrop on CIFAR."""
     hundred = dataset == "cifar100"
     return _cosine(0.025 if hundred else 0.05, 5e-4 if hundred else 5e-5, epochs, batch)
+
+
+def autoaugment(network: str, dataset: str, **budget: Any) -> dict[str, Any]:
+    """AA-ss, AA-pyr or AA-wrn, as the network asks for; `budget`: epochs, batch, if not its own."""
+    if network.startswith("shake_shake"):
+        return autoaugment_shake_shake(dataset, **budget)
+    if network.startswith("pyramidnet"):
+        return autoaugment_pyramidnet(dataset, **budget)
+    return autoaugment_wrn(**budget)
 
 
 def efficientnet(epochs: float = 350.0, batch: int = 4096) -> dict[str, Any]:

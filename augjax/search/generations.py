@@ -5,7 +5,7 @@ decision exchanges are whole states. All that is random follows from the recipe'
 that was killed repeats from its last save, bit for bit. Source: Ho et al. 2019; spec P1 to P6.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import contextlib
 from dataclasses import dataclass, replace
 import json
@@ -20,12 +20,12 @@ from augjax import check
 from augjax.augment import PopulationPolicy
 from augjax.search import pba
 from augjax.search.curves import plot_schedule
-from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start, summary
-from augjax.train.loop import opened
+from augjax.train import checkpoint, folder, metrics, sharding, start, summary
+from augjax.train.loop import judged, opened
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import default_lowering, make_population, Members, Population
 from augjax.train.ready import (
-    begin, compile_evaluation, evaluation_batches, freeze, frozen_again, place_data, Run,
+    begin, evaluation_batches, freeze, frozen_again, place_data, Run,
 )
 from augjax.train.stop import listening
 
@@ -76,18 +76,10 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
     shapes = start.all_shapes(recipe, mesh)
     with jax.set_mesh(mesh), listening() as stop:
         shared = Run(recipe, workdir, mesh, stop, checkpoint.Writer(workdir, 1), shapes)
-        with opened(shared, description, source_text, position=_position) as (_, step):
+        with opened(shared, description, source_text, saves=(SAVES,)) as (_, step):
             shared.resident = place_data(recipe, mesh)
             _train(search, shared, lowering, step)
             return summary.write(recipe, workdir)
-
-
-def _position(recipe: Recipe, workdir: Path) -> tuple[int, int]:
-    """(0, step) of the population's newest save, verified."""
-    for step in reversed(checkpoint.steps(workdir, SAVES)):
-        checkpoint.verify(checkpoint.folder_of(workdir, SAVES, step))
-        return 0, step
-    return 0, 0
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -293,21 +285,9 @@ def _finish(search: Search, shared: Run, population: Population, standing: Stand
     state, step = population.part(standing.members, own), recipe.steps(phase)
     shared.writer.save(phase.name, step, state)
     shared.writer.wait()
-    values = dict(_judged(shared, phase, state))
-    log.row("eval", step, {**values, "seconds": 0.0})
+    log.row("eval", step, {**judged(shared, phase, state), "seconds": 0.0})
     log.flush()
     shared.note("phase done", phase=phase.name, step=step, member=own,
                 **summary.facts(phase, state))
     folder.write_json(shared.workdir / "schedule.json", schedule)
     plot_schedule(schedule, shared.workdir / "schedule.png")
-
-
-def _judged(shared: Run, phase: Phase, state: Any) -> Iterator[tuple[str, float]]:
-    """The evaluation row of one member, on test images and on held-out ones."""
-    judge, learner = compile_evaluation(shared, phase, state), phase.objective.learners[0]
-    seen = state.params["nets"], state.stats[learner], state.transform
-    for split in ("test", "holdout"):
-        found = evaluate.accuracies(judge, seen, evaluation_batches(shared, phase, split),
-                                    shared.mesh, shared.stop.check)
-        yield from ((name if split == "test" else f"holdout_{name}", value)
-                    for name, value in found.items())

@@ -13,7 +13,7 @@ import optax
 from augjax.augment import plain
 from augjax.data import Source
 from augjax.train import sharding
-from augjax.types import Batch, Net, Params, PyTree, record, Stats, Transform
+from augjax.types import Batch, Net, Params, PyTree, record, Transform
 
 
 @record
@@ -59,22 +59,7 @@ def batches(source: Source, batch_size: int, mesh: Mesh) -> Iterator[Batch]:
         yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), local)
 
 
-def make_evaluate(net: Net, learner: str, transform: Transform, domain: int = 0) -> Callable:
-    """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts.
-
-    `params` are those of all learners, as the transform sees them; `stats` those of `learner`.
-    """
-
-    def evaluate(counts, params, stats, state, batch):
-        weights = transform.apply(params, state)[learner]
-        logits = net.predict((weights, stats), plain(batch), domain).logits
-        return _counted(counts, logits, batch)
-
-    return evaluate
-
-
-def make_evaluate_branches(nets: Mapping[str, Net], transform: Transform, branches: Branches
-                           ) -> Callable:
+def make_evaluate(nets: Mapping[str, Net], transform: Transform, branches: Branches) -> Callable:
     """Returns the pure evaluate(counts, params, stats, transform_state, batch) -> counts.
 
     `counts` are {name of a branch or the ensemble: Counts}, `params` those of a whole phase
@@ -108,30 +93,23 @@ def _counted(counts: Counts, logits: jax.Array, batch: Batch) -> Counts:
 
 
 def accuracies(
-    compiled: Callable, variables: tuple[Params, Stats, PyTree], data: Any, mesh: Mesh,
-    between: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """{accuracy, top5_accuracy, loss} over `data`, an iterable of batches; shares in 0..1."""
-    return _shares(_totals(compiled, zero(), variables, data, mesh, between))
-
-
-def branch_accuracies(
     compiled: Callable, branches: Branches, variables: tuple[PyTree, PyTree, PyTree], data: Any,
     mesh: Mesh, between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """`accuracies` of the first branch, and {branch0_accuracy, ..., ensemble_accuracy}."""
-    found = {name: _shares(counts) for name, counts in _totals(
-        compiled, zeros(branches), variables, data, mesh, between).items()}
-    return found["branch0"] | {f"{name}_accuracy": shares["accuracy"]
-                               for name, shares in found.items()}
+    """{accuracy, top5_accuracy, loss} of the first branch over `data`, an iterable of batches.
 
-
-def _totals(compiled, none, variables, data, mesh, between):
-    counts = jax.tree.map(lambda x: sharding.place(x, sharding.replicated(mesh)), none)
+    Shares in 0..1; where there are several branches with {branch0_accuracy, ...,
+    ensemble_accuracy}. `variables` are what `compiled` (of make_evaluate) takes before the batch.
+    """
+    whole = sharding.replicated(mesh)
+    counts = jax.tree.map(lambda x: sharding.place(x, whole), zeros(branches))
     for batch in data:
         between()
         counts = compiled(counts, *variables, batch)
-    return jax.device_get(counts)
+    found = {name: _shares(counted) for name, counted in jax.device_get(counts).items()}
+    several = found if len(found) > 1 else {}
+    return found[branches.names[0]] | {
+        f"{name}_accuracy": shares["accuracy"] for name, shares in several.items()}
 
 
 def _shares(counts: Counts) -> dict[str, float]:
@@ -143,10 +121,7 @@ def _shares(counts: Counts) -> dict[str, float]:
     }
 
 
-def zero() -> Counts:
-    none = np.zeros((), np.int32)
-    return Counts(none, none, none, np.zeros((), np.float32))
-
-
 def zeros(branches: Branches) -> dict[str, Counts]:
-    return {name: zero() for name in branches.names}
+    """What counting begins with."""
+    none = np.zeros((), np.int32)
+    return {name: Counts(none, none, none, np.zeros((), np.float32)) for name in branches.names}

@@ -1,6 +1,6 @@
 """The one training loop: every method, every phase, from nothing or from where a run stopped."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from pathlib import Path
 import time
@@ -13,13 +13,12 @@ from augjax import check
 from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start, summary
 from augjax.train.phases import check_recipe, Phase, Recipe, Source
 from augjax.train.ready import (
-    compile_branches, compile_phase, evaluation_batches, place_data, place_plan, Programs, ready,
-    Run, sources,
+    compile_evaluation, compile_step, evaluation_batches, place_data, place_plan, ready, Run,
+    sources,
 )
 from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
-from augjax.types import PyTree
 
 TRACED = (10, 15)  # --profile: the steps between which a trace is written
 
@@ -55,13 +54,14 @@ def run(
 
 @contextlib.contextmanager
 def opened(shared: Run, description: Mapping[str, Any] | None = None, source_text: str = "",
-           use_previous: bool = False,
-           position: Callable[[Recipe, Path], tuple[int, int]] | None = None,
-           ) -> Iterator[tuple[int, int]]:
-    """Holds the run folder, new or found, and yields the (phase number, step) to go on from:
-    `position`, which is the newest save if not told otherwise."""
+           use_previous: bool = False, saves: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+    """Holds the run folder, new or found, and yields the (phase number, step) to go on from.
+
+    `saves` are the folders of the phases' saves; they have the phases' names if not told otherwise.
+    """
     recipe, workdir = shared.recipe, shared.workdir
     names = [phase.name for phase in recipe.phases]
+    saves = saves or names
     with folder.held(workdir) if shared.primary else contextlib.nullcontext():
         if shared.primary:
             folder.remember(workdir, description or summary.describe(recipe))
@@ -69,10 +69,10 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
             folder.write_json(workdir / "data.json", summary.describe_data(recipe.data))
             for name in checkpoint.clear_unfinished(workdir):
                 metrics.note(workdir, "cleared an unfinished save", folder=name)
-            for phase, step, why in checkpoint.set_aside(workdir, names) if use_previous else ():
+            for phase, step, why in checkpoint.set_aside(workdir, saves) if use_previous else ():
                 metrics.note(workdir, "went back one save", phase=phase, step=step, reason=why)
         _together("folder")
-        number, step = (position or newest)(recipe, workdir)
+        number, step = newest(workdir, saves)
         if shared.primary:
             metrics.cut_back(workdir, names, names[number] if step else None, step)
         try:
@@ -81,11 +81,11 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
             shared.writer.join()  # before the folder is let go: a save may still be under way
 
 
-def newest(recipe: Recipe, workdir: Path) -> tuple[int, int]:
+def newest(workdir: Path, saves: Sequence[str]) -> tuple[int, int]:
     """(phase number, step) of the newest save, verified; (0, 0) where there is none."""
-    for number, phase in reversed(list(enumerate(recipe.phases))):
-        for step in reversed(checkpoint.steps(workdir, phase.name)):
-            checkpoint.verify(checkpoint.folder_of(workdir, phase.name, step))
+    for number, name in reversed(list(enumerate(saves))):
+        for step in reversed(checkpoint.steps(workdir, name)):
+            checkpoint.verify(checkpoint.folder_of(workdir, name, step))
             return number, step
     return 0, 0
 
@@ -96,20 +96,22 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
     total, per_epoch = recipe.steps(phase), recipe.steps_per_epoch(phase)
     state, frozen = ready(shared, phase, step)
     shared.stop.check()
-    programs = compile_phase(shared, phase, state, frozen)
-    shared.note("phase", phase=phase.name, step=step, compile_s=programs.compile_s)
+    began = time.perf_counter()
+    update = compile_step(shared, phase, state, frozen)
+    compile_evaluation(shared, phase, state)  # now, so that no evaluation has to wait for it
+    shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
     with contextlib.closing(Reporter(recipe, phase, shared.workdir, step)) as reporter:
         feeding = sources(shared, phase, step, total)
         while step < total:
             if step and recipe.evaluation_due(phase, step):
-                evaluate_now(shared, phase, programs, state, step, reporter)
+                evaluate_now(shared, phase, state, step, reporter)
             plan = place_plan(shared, start.plan(phase, recipe, step // per_epoch))
             for _ in range(step, recipe.next_halt(phase, step)):
-                state, report = programs.step(state, frozen, next(feeding), plan)
+                state, report = update(state, frozen, next(feeding), plan)
                 step += 1
                 reporter.pend(step, report)
                 between(shared, phase, state, step, reporter)
-        evaluate_now(shared, phase, programs, state, step, reporter)
+        evaluate_now(shared, phase, state, step, reporter)
         finish_phase(shared, phase, state, step, reporter)
 
 
@@ -169,37 +171,32 @@ def _settled(shared: Run, reporter: Reporter) -> bool:
         return False
 
 
-def evaluate_now(shared: Run, phase: Phase, programs: Programs, state: TrainState, step: int,
-                 reporter: Reporter) -> None:
+def evaluate_now(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter
+                 ) -> None:
     """Adds the evaluation row of a step; a stop in the middle saves the step first."""
     reporter.drain()
-    kinds = {"": (state.params["nets"], state.stats)}
-    if phase.ema:
-        kinds["ema_"] = (state.ema["nets"], state.ema["stats"])
-    values = {}
     try:
-        for split in ("test", "holdout") if shared.recipe.data.holdout else ("test",):
-            for kind, (nets, stats) in kinds.items():
-                found = _accuracies(shared, phase, programs, state, nets, stats, split)
-                prefix = kind + ("" if split == "test" else f"{split}_")
-                values |= {prefix + name: value for name, value in found.items()}
-        reporter.evaluation(step, values)
+        reporter.evaluation(step, judged(shared, phase, state))
     except check.Preempted:
         save_once(shared, phase, state, step, reporter)
         raise
 
 
-def _accuracies(shared: Run, phase: Phase, programs: Programs, state: TrainState, nets: PyTree,
-                stats: PyTree, split: str) -> dict[str, float]:
-    """Those of every branch, or where the phase has none of its first learner."""
-    where = evaluation_batches(shared, phase, split), shared.mesh, shared.stop.check
-    if phase.branches:
-        params = {"nets": nets, "terms": state.params["terms"]}
-        return evaluate.branch_accuracies(
-            compile_branches(shared, phase, state), phase.branches,
-            (params, stats, state.transform), *where)
-    own = stats[phase.objective.learners[0]]
-    return evaluate.accuracies(programs.evaluate, (nets, own, state.transform), *where)
+def judged(shared: Run, phase: Phase, state: TrainState) -> dict[str, float]:
+    """An evaluation row: accuracies on test images and held-out ones, of the weights as they are
+    and of their moving average. A stop between two batches raises Preempted."""
+    judge, values = compile_evaluation(shared, phase, state), {}
+    kinds = {"": (state.params, state.stats)}
+    if phase.ema:
+        kinds["ema_"] = {**state.params, "nets": state.ema["nets"]}, state.ema["stats"]
+    for split in ("test", "holdout") if shared.recipe.data.holdout else ("test",):
+        for kind, (params, stats) in kinds.items():
+            found = evaluate.accuracies(
+                judge, phase.asked, (params, stats, state.transform),
+                evaluation_batches(shared, phase, split), shared.mesh, shared.stop.check)
+            prefix = kind + ("" if split == "test" else f"{split}_")
+            values |= {prefix + name: value for name, value in found.items()}
+    return values
 
 
 def _together(name: str) -> None:
@@ -215,9 +212,11 @@ def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str
     with jax.set_mesh(mesh):
         params, stats, state = start.read(source, recipe, Path(source.run or "."), mesh)
         objective = phase.objective
-        judge = evaluate.make_evaluate(objective.nets[source.learner], source.learner,
-                                       objective.transform, domain)
+        asked = evaluate.Branches(((source.learner, domain),))
+        judge = evaluate.make_evaluate(objective.nets, objective.transform, asked)
         whole = sharding.replicated(mesh)
-        variables = jax.tree.map(lambda leaf: sharding.place(leaf, whole), (params, stats, state))
+        variables = {"nets": params, "terms": {}}, {source.learner: stats}, state
+        variables = jax.tree.map(lambda leaf: sharding.place(leaf, whole), variables)
         found = evaluate.batches(recipe.data.test, phase.evaluate_batch, mesh)
-        return evaluate.accuracies(jax.jit(judge, out_shardings=whole), variables, found, mesh)
+        return evaluate.accuracies(
+            jax.jit(judge, out_shardings=whole), asked, variables, found, mesh)

@@ -74,6 +74,11 @@ class Phase:
     branches: Branches | None = None
     structure: Hashable = None
 
+    @property
+    def asked(self) -> Branches:
+        """What is evaluated."""
+        return self.branches or Branches(((self.objective.learners[0], 0),))
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -131,6 +136,8 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
     check.require(recipe.keep >= 1, "keep", "1 save or more", recipe.keep, "keep the last one")
     check.require(recipe.save_epochs > 0, "save_epochs", "more than 0", recipe.save_epochs,
                   "a fraction of an epoch will do")
+    check.require(0 <= recipe.seed < 2**32, "seed", "a whole number from 0 to 2^32 - 1",
+                  recipe.seed, "0 is as good as any")
     for number, phase in enumerate(recipe.phases):
         check.require(
             phase.name not in RESERVED, "phase name", "a word of your own",
@@ -161,7 +168,15 @@ def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
                   "let every micro-batch have as many images")
     sharding.check_divisible(f"images of a micro-batch of {phase.name}",
                              phase.batch_size // phase.accumulate, mesh)
+    check.require(phase.evaluate_batch >= 1, f"{phase.name}.evaluate_batch", "1 image or more",
+                  phase.evaluate_batch, "512 is common")
     sharding.check_divisible(f"{phase.name}.evaluate_batch", phase.evaluate_batch, mesh)
+    check.require(phase.ema is None or 0 < phase.ema < 1, f"{phase.name}.ema",
+                  "a decay between 0 and 1", phase.ema, "0.9999 is common; 0 in a config is none")
+    for what, epochs in (("epochs", phase.epochs), ("evaluate_epochs", phase.evaluate_epochs),
+                         ("save_epochs", recipe.save_epochs)):
+        check.require(epochs * recipe.steps_per_epoch(phase) < 2**31, f"{phase.name}: {what}",
+                      "fewer than 2^31 steps", epochs, "a step's number is an int32")
 
 
 def _check_objective(recipe: Recipe, phase: Phase) -> None:
@@ -181,8 +196,10 @@ def _check_objective(recipe: Recipe, phase: Phase) -> None:
                   sorted(taken), "rename the term")
     rows = abstract_rows(recipe.data.image_shape)
     for name, net in phase.objective.nets.items():
-        variables = jax.eval_shape(net.init, jax.random.key(0))
-        classes = jax.eval_shape(net.predict, variables, rows).logits.shape[-1]
+        with check.refusing(f"network {name!r} of phase {phase.name!r}", "one that can be built",
+                            "correct its model block"):
+            variables = jax.eval_shape(net.init, jax.random.key(0))
+            classes = jax.eval_shape(net.predict, variables, rows).logits.shape[-1]
         check.require(
             classes == recipe.data.classes, f"classes of {name!r} in phase {phase.name!r}",
             f"{recipe.data.classes}, as the data set {recipe.data.name!r} has", classes,

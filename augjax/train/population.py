@@ -19,7 +19,7 @@ from augjax import check
 from augjax.train import evaluate, sharding, start
 from augjax.train.phases import Phase
 from augjax.train.ready import (
-    batch_shapes, compile_phase, compiled, make_phase_step, place_plan, Run,
+    batch_shapes, compile_evaluation, compile_step, compiled, make_phase_step, place_plan, Run,
 )
 from augjax.train.state import TrainState
 from augjax.train.update import Plan, Resident
@@ -73,14 +73,14 @@ def make_population(shared: Run, phase: Phase, state: TrainState, frozen: PyTree
 
 def _looped(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, size: int,
             one_frozen: bool) -> Population:
-    programs, learner = compile_phase(shared, phase, state, frozen), phase.objective.learners[0]
+    update = compile_step(shared, phase, state, frozen)
 
     def advance(members, frozen, source, plans, steps):
         after, reports = [], []
         networks_of = [frozen] * size if one_frozen else frozen
         for state, networks, plan in zip(members, networks_of, plans):
             for _ in range(steps):
-                state, report = programs.step(state, networks, source, plan)
+                state, report = update(state, networks, source, plan)
             after.append(state)
             reports.append(report)
         return after, reports
@@ -91,9 +91,9 @@ def _looped(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, size: 
             for own, (member, donor) in enumerate(zip(members, donors))]
 
     def score(members, batches):
-        batches = list(batches)
+        judge, batches = compile_evaluation(shared, phase, state), list(batches)
         return [evaluate.accuracies(
-            programs.evaluate, _seen(member, learner), batches, shared.mesh, shared.stop.check
+            judge, phase.asked, _seen(member), batches, shared.mesh, shared.stop.check
         )["accuracy"] for member in members]
 
     return Population(
@@ -102,8 +102,8 @@ def _looped(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, size: 
         advance=advance, choose=choose, score=score)
 
 
-def _seen(state: TrainState, learner: str) -> tuple[PyTree, PyTree, PyTree]:
-    return state.params["nets"], state.stats[learner], state.transform
+def _seen(state: TrainState) -> tuple[PyTree, PyTree, PyTree]:
+    return state.params, state.stats, state.transform
 
 
 # --- stacked: all members at once ----------------------------------------------------------------
@@ -111,7 +111,7 @@ def _seen(state: TrainState, learner: str) -> tuple[PyTree, PyTree, PyTree]:
 
 def _stacked(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, size: int,
              one_frozen: bool) -> Population:
-    mesh, learner = shared.mesh, phase.objective.learners[0]
+    mesh = shared.mesh
     check.require(size % mesh.shape[AXIS] == 0, "members of a population",
                   f"a multiple of {mesh.shape[AXIS]}, the devices along its axis", size,
                   "add members or take other devices")
@@ -141,12 +141,14 @@ def _stacked(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, size:
         return jax.device_put(chosen, jax.tree.map(lambda leaf: leaf.sharding, members))
 
     def score(members, batches):
-        counts = jax.tree.map(lambda leaf: sharding.place(leaf, _over(mesh)), _zeros(size))
-        judge = _stacked_evaluation(shared, phase, (counts, *_seen(members, learner)))
+        counts = jax.tree.map(lambda leaf: sharding.place(np.stack([leaf] * size), _over(mesh)),
+                              evaluate.zeros(phase.asked))
+        judge = _stacked_evaluation(shared, phase, size, (counts, *_seen(members)))
         for batch in batches:
             shared.stop.check()
-            counts = judge(counts, *_seen(members, learner), batch)
-        return (np.asarray(counts.correct) / np.asarray(counts.images)).tolist()
+            counts = judge(counts, *_seen(members), batch)
+        first = jax.device_get(counts[phase.asked.names[0]])
+        return (first.correct / first.images).tolist()
 
     return Population(join, part, place, advance, choose, score)
 
@@ -172,19 +174,13 @@ def _stacked_step(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, 
     ).lower(*arguments))
 
 
-def _stacked_evaluation(shared: Run, phase: Phase, begun: tuple) -> Callable:
+def _stacked_evaluation(shared: Run, phase: Phase, size: int, begun: tuple) -> Callable:
     """The compiled evaluation of all members; `begun` is what it takes before the batch."""
-    learner = phase.objective.learners[0]
-    judge = evaluate.make_evaluate(
-        phase.objective.nets[learner], learner, phase.objective.transform)
+    judge = evaluate.make_evaluate(phase.objective.nets, phase.objective.transform, phase.asked)
     arguments = (*begun, batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
-    return compiled(shared, (f"{len(begun[0].correct)} evaluations", phase, arguments),
+    return compiled(shared, (f"{size} evaluations", phase, arguments),
                     lambda: jax.jit(jax.vmap(judge, (0, 0, 0, 0, None), spmd_axis_name=AXIS),
                                     out_shardings=_over(shared.mesh)).lower(*arguments))
-
-
-def _zeros(size: int) -> evaluate.Counts:
-    return jax.tree.map(lambda leaf: np.stack([leaf] * size), evaluate.zero())
 
 
 def _over(mesh: Mesh) -> NamedSharding:

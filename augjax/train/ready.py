@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-import time
 from typing import Any
 
 import jax
@@ -43,15 +42,6 @@ class Run:
         """Adds a line to events.jsonl."""
         if self.primary:
             metrics.note(self.workdir, event, **fields)
-
-
-@dataclass(frozen=True)
-class Programs:
-    """The two compiled programs of a phase."""
-
-    step: Any
-    evaluate: Any
-    compile_s: float
 
 
 _COMPILED: dict[Any, Any] = {}  # phases of equal structure share a program inside a process,
@@ -109,43 +99,23 @@ def begin(shared: Run, phase: Phase) -> TrainState:
     return assemble(*begun)
 
 
-def compile_phase(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) -> Programs:
-    """Compiles (or finds) the phase's update and its evaluation; a stop need not wait for them."""
-    began = time.perf_counter()
+def compile_step(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) -> Any:
+    """Compiles (or finds) the phase's update; a stop need not wait for it."""
     plan = place_plan(shared, start.plan(phase, shared.recipe, 0))
     source = shared.resident or batch_shapes(shared.recipe, phase.batch_size, shared.mesh)
     arguments = (state, frozen, source, plan)
-    step = compiled(shared, ("step", phase, arguments), lambda: lower_step(
+    return compiled(shared, ("step", phase, arguments), lambda: lower_step(
         make_phase_step(phase, shared.recipe, shared.mesh), shared.mesh, arguments))
-    judged = compile_evaluation(shared, phase, state)
-    return Programs(step, judged, time.perf_counter() - began)
 
 
 def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
-    """The compiled `evaluate` of the phase's first learner."""
-    if phase.branches:
-        compile_branches(shared, phase, state)  # so that no evaluation has to wait for it
-    learner = phase.objective.learners[0]
-    judge = evaluate.make_evaluate(
-        phase.objective.nets[learner], learner, phase.objective.transform)
-    seen = (state.params["nets"], state.stats[learner], state.transform)
-    return _judge(shared, ("evaluate", phase, seen), judge, evaluate.zero())
-
-
-def compile_branches(shared: Run, phase: Phase, state: TrainState) -> Any:
-    """The compiled `evaluate` of all the phase's branches; at the second call it is there."""
-    objective, branches = phase.objective, phase.branches
-    judge = evaluate.make_evaluate_branches(objective.nets, objective.transform, branches)
-    seen = (state.params, state.stats, state.transform)
-    return _judge(shared, ("branches", phase, seen), judge, evaluate.zeros(branches))
-
-
-def _judge(shared: Run, what: tuple[str, Phase, PyTree], judge: Callable, none: PyTree) -> Any:
-    kind, phase, seen = what
-    whole = sharding.replicated(shared.mesh)
-    counts = jax.tree.map(lambda x: sharding.place(x, whole), none)
-    arguments = (counts, *seen, batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
-    return compiled(shared, (kind, phase, arguments), lambda: jax.jit(
+    """Compiles (or finds) the `evaluate` of what the phase has trained."""
+    objective, whole = phase.objective, sharding.replicated(shared.mesh)
+    judge = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
+    counts = jax.tree.map(lambda x: sharding.place(x, whole), evaluate.zeros(phase.asked))
+    arguments = (counts, state.params, state.stats, state.transform,
+                 batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
+    return compiled(shared, ("evaluate", phase, arguments), lambda: jax.jit(
         judge, out_shardings=whole).lower(*arguments))
 
 

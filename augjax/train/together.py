@@ -16,7 +16,7 @@ from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import (
     AXIS, default_lowering, make_population, Members, Population,
 )
-from augjax.train.ready import compile_evaluation, place_data, Programs, ready, Run
+from augjax.train.ready import compile_evaluation, place_data, ready, Run
 from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
@@ -123,7 +123,6 @@ class Crew:
     population: Population
     members: Members
     frozen: Members
-    programs: Programs
 
     def well(self) -> Iterator[tuple[Seat, TrainState]]:
         """Every member that has not failed, with its state."""
@@ -168,19 +167,18 @@ def seated(all_of: Together, here: Sequence[int], place: int, step: int, lowerin
     phase = run.recipe.phases[place]
     states += states[:1] * (-len(states) % run.mesh.shape[AXIS])
     population = make_population(run, phase, *states[0], len(states), lowering)
-    evaluation = compile_evaluation(run, phase, states[0][0])
-    programs = Programs(None, evaluation, (time.perf_counter() - began) / len(begun))
-    seats = []
+    compile_evaluation(run, phase, states[0][0])
+    compile_s, seats = (time.perf_counter() - began) / len(begun), []
     for number in begun:
         run = all_of.runs[number]
-        run.note("phase", phase=phase.name, step=step, compile_s=programs.compile_s,
+        run.note("phase", phase=phase.name, step=step, compile_s=compile_s,
                  members=len(begun))
         title = "" if seats else f"{phase.name} of {len(begun)}"
         reporter = Reporter(run.recipe, phase, run.workdir, step, 1 / len(begun), title)
         logs.callback(reporter.close)
         seats.append(Seat(number, run, run.recipe.phases[place], reporter))
     members, frozen = (population.join(trees) for trees in zip(*states))
-    return Crew(all_of, seats, len(states), population, members, frozen, programs)
+    return Crew(all_of, seats, len(states), population, members, frozen)
 
 
 def place_plans(crew: Crew, epoch: int) -> Any:
@@ -218,7 +216,7 @@ def judge(crew: Crew, step: int) -> None:
     try:
         for seat, state in crew.well():
             with crew.all_of.failing_alone(seat.number):
-                evaluate_now(seat.run, seat.phase, crew.programs, state, step, seat.reporter)
+                evaluate_now(seat.run, seat.phase, state, step, seat.reporter)
     except check.Preempted:
         for seat, state in crew.well():
             with crew.all_of.failing_alone(seat.number):

@@ -23,7 +23,7 @@ each branch's own (spec A5). Left out: PBA, Fast AutoAugment, RandAugment and DA
 repeats from their papers and which would have to be searched first (RandAugment by a grid).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -32,10 +32,6 @@ from augjax import a2, augment, defaults, papers
 COUNT = 4
 WIDE, SHAKE = ("wrn_40_2", "wrn_28_10"), "shake_shake_26_2x{}d"
 PYRAMID = "pyramidnet_272_200"
-TOYS = {  # of the families, for the tiny scale
-    "wrn": {"depth": 10, "widen": 1}, "shake": {"depth": 8, "width": 4},
-    "pyramidnet": {"depth": 11, "widening": 6},
-}
 TABLE = "a2_aug, Table 2"
 COLUMNS = ("none", "cutout", "autoaugment", "a2")
 ACCURACIES = {  # Table 2 in percent, "a2" with the deviation of three runs; None: not given
@@ -90,19 +86,16 @@ def get_config(arg: str = "") -> ConfigDict:
         claim=__doc__.split("Command")[0].split("Claim")[1].strip(), scale=chosen["scale"],
         seeds=scale.seeds, published=published,
         comparisons=tuple(defaults.comparison(f"a2 > {row}", TABLE) for row in worse),
-        curves={f"weight_{i}": defaults.curve(f"ensemble_weight_{i}", ("a2",))
-                for i in range(scale.branches)} | {
-            f"branch_{i}": defaults.curve(f"branch{i}_accuracy", ("a2",))
-            for i in range(scale.branches)} | {
-            "ensemble": defaults.curve("ensemble_accuracy", ("a2",))})
+        curves=a2.curves(scale.branches, "a2"))
 
 
 def _rows(chosen: dict[str, str]) -> dict[str, ConfigDict]:
     scale, network = SCALES[chosen["scale"]], chosen["network"]
-    toy = TOYS[network.partition("_")[0]] if chosen["scale"] == "tiny" else {}
+    toy = papers.TOYS[network.partition("_")[0]] if chosen["scale"] == "tiny" else {}
     model = defaults.model(network, **toy)
-    recipe = _recipe(network, chosen["dataset"], {
-        name: value for name, value in (("epochs", scale.epochs), ("batch", scale.batch)) if value})
+    budget = {"epochs": scale.epochs, "batch": scale.batch}
+    recipe = papers.autoaugment(
+        network, chosen["dataset"], **{name: value for name, value in budget.items() if value})
     drawn = augment.sample_augmentations(scale.branches, int(chosen["draw"]))
     autoaugment = defaults.view("autoaugment_cifar", defaults.policy("autoaugment", fill="mean"))
     phases = {
@@ -117,11 +110,3 @@ def _rows(chosen: dict[str, str]) -> dict[str, ConfigDict]:
         data={"name": chosen["dataset"], "limit": scale.images, "holdout": scale.holdout},
         checkpoint={"every_epochs": max(1.0, recipe["epochs"] / 12), "keep": 1})
         for row, phase in phases.items()}
-
-
-def _recipe(network: str, dataset: str, budget: dict[str, Any]) -> dict[str, Any]:
-    if network.startswith("shake_shake"):
-        return papers.autoaugment_shake_shake(dataset, **budget)
-    if network.startswith("pyramidnet"):
-        return papers.autoaugment_pyramidnet(dataset, **budget)
-    return papers.autoaugment_wrn(**budget)

@@ -78,11 +78,7 @@ def get_config(arg: str = "") -> ConfigDict:
         optima={"alone": defaults.optimum(
             "augmentation", tuple(map(float, range(scale.branches))), "branches",
             (float(scale.branches),), (tuple(alone),))},
-        curves={f"weight_{i}": defaults.curve(f"ensemble_weight_{i}", ("a2",))
-                for i in range(scale.branches)} | {
-            f"branch_{i}": defaults.curve(f"branch{i}_accuracy", ("a2", "average"))
-            for i in range(scale.branches)} | {
-            "ensemble": defaults.curve("ensemble_accuracy", ("a2", "average"))})
+        curves=a2.curves(scale.branches, "a2", "average"))
 
 
 def _rows(scale: Scale, draw: int) -> dict[str, ConfigDict]:

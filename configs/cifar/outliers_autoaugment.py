@@ -36,10 +36,6 @@ from augjax import defaults, papers
 
 WIDE, SHAKE = ("wrn_28_10", "wrn_28_10_tf"), "shake_shake_26_2x{}d"
 PYRAMID = "pyramidnet_272_200"
-TOYS = {  # of the families, for the tiny scale
-    "wrn": {"depth": 10, "widen": 1}, "shake": {"depth": 8, "width": 4},
-    "pyramidnet": {"depth": 11, "widening": 6},
-}
 OPTIONS = {  # the first of each is the default
     "scale": ("full", "small", "tiny"),
     "dataset": ("cifar100", "cifar10"),
@@ -152,21 +148,14 @@ def _networks(chosen: Choice) -> tuple[str, str]:
 
 def _config(chosen: Choice, phase: str, network: str, epochs: float, **fields) -> ConfigDict:
     scale, family = SCALES[chosen.scale], network.partition("_")[0]
-    toy = TOYS[family] if chosen.scale == "tiny" else {}
-    recipe = _recipe(network, chosen.dataset, {
-        name: value for name, value in (("epochs", epochs), ("batch", scale.batch)) if value})
+    toy = papers.TOYS[family] if chosen.scale == "tiny" else {}
+    budget = {"epochs": epochs, "batch": scale.batch}
+    recipe = papers.autoaugment(
+        network, chosen.dataset, **{name: value for name, value in budget.items() if value})
     return defaults.config(
         {phase: defaults.phase(model=defaults.model(network, **toy), **recipe, **fields)},
         data={"name": chosen.dataset, "limit": scale.images},
         checkpoint={"every_epochs": max(1.0, recipe["epochs"] / 12), "keep": 1})
-
-
-def _recipe(network: str, dataset: str, budget: dict[str, Any]) -> dict[str, Any]:
-    if network.startswith("shake_shake"):
-        return papers.autoaugment_shake_shake(dataset, **budget)
-    if network.startswith("pyramidnet"):
-        return papers.autoaugment_pyramidnet(dataset, **budget)
-    return papers.autoaugment_wrn(**budget)
 
 
 # --- what was published --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Command   python -m launch.study --data_dir=DIR --workdir=runs/role_wise --confi
 Cost      not measured
 Measured  not measured
 Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10
+          (other ways of teaching: role_wise_methods.py; full precision: role_wise_pairs.py)
 
 From nothing to the numbers, each stage resumable in its middle:
 
@@ -26,14 +27,11 @@ The searched student starts from the teacher's weights at once, without an epoch
 teacher has seen the search's held-out images, as in the paper.
 """
 
-from typing import Any, NamedTuple
-
 from ml_collections import ConfigDict
 
-from augjax import defaults, papers
+from augjax import defaults, role_wise
+from augjax.role_wise import BITS
 
-BITS = (4, 2)
-NETWORKS = {"resnet18": "resnet18_cifar", "alexnet": "alexnet_cifar"}
 TABLES = "role_wise_kd, Tables 2 and 3"
 PUBLISHED = {  # top-1 of vanilla 32, stage alpha 32 (the teacher), then by BITS of these rows
     ("alexnet", "cifar10"): (90.58, 91.62, {
@@ -51,40 +49,20 @@ PUBLISHED = {  # top-1 of vanilla 32, stage alpha 32 (the teacher), then by BITS
 }
 
 
-class Scale(NamedTuple):
-    epochs: float
-    images: int  # 0: all
-    reduced: tuple[int, int]  # of a search: training images, images that reward
-    search_epochs: float
-    search: dict[str, Any]
-    batch: int = 128
-
-
-SCALES = {
-    "full": Scale(200.0, 0, (4000, 36000), 200.0, {}),
-    "small": Scale(4.0, 5000, (1000, 1000), 9.0, {"members": 6}, 64),
-    "tiny": Scale(1.0, 32, (32, 20), 2.0, {"members": 2, "interval_epochs": 1}, 16),
-}
-TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}
-TAPS = {"resnet18": ("f1", "f2", "f3", "f4"), "alexnet": ("f1", "f2", "f3", "f4")}
-WORDS = {"scale": tuple(SCALES), "network": tuple(NETWORKS), "dataset": ("cifar100", "cifar10")}
-
-
-class Chosen(NamedTuple):
-    scale: Scale
-    model: str
-    dataset: str
-    taps: tuple[str, ...]
+TAPS = ("f1", "f2", "f3", "f4")
+WORDS = {"scale": tuple(role_wise.SCALES), "network": tuple(role_wise.NETWORKS),
+         "dataset": ("cifar100", "cifar10")}
 
 
 def get_config(arg: str = "") -> ConfigDict:
     words = defaults.chosen(arg, WORDS)
     name, network, dataset = words["scale"], words["network"], words["dataset"]
-    taps = TAPS[network] if name == "full" else ("f1", "f2", "f3")
-    rows = stages(Chosen(SCALES[name], TOYS.get(name, NETWORKS[network]), dataset, taps))
+    setting = role_wise.Setting(
+        role_wise.SCALES[name], dataset, TAPS if name == "full" else TAPS[:3])
+    model = role_wise.TOYS.get(name, role_wise.NETWORKS[network])
     once = ("search_teacher", "teacher", *(f"search{bits}" for bits in BITS))
     return defaults.study(
-        f"Role-wise augmentation: {TOYS.get(name, network)} on {dataset}", rows,
+        f"Role-wise augmentation: {model} on {dataset}", stages(setting, model),
         claim=__doc__.split("Command")[0].split("Claim")[1].strip(),
         scale=name, seeds=(0,) if name == "tiny" else (0, 1, 2),
         seeds_of={} if name == "tiny" else dict.fromkeys(once, (0,)),
@@ -94,86 +72,26 @@ def get_config(arg: str = "") -> ConfigDict:
                           for bits in BITS for other in ("control", "kd", "alpha", "vanilla")))
 
 
-def stages(chosen: Chosen) -> dict[str, ConfigDict]:
+def stages(setting: role_wise.Setting, model: str) -> dict[str, ConfigDict]:
     """{row: its training or search}, in the order of need."""
-    found, scale = {"train": replayed("row:search_teacher")}, chosen.scale
-    plain = {"train": defaults.view("crop_flip")}
-    recipe = papers.role_wise(scale.epochs, scale.batch)
-    searched = papers.role_wise(scale.search_epochs, scale.batch)
+    found, plain = role_wise.replayed("search_teacher"), role_wise.plain()
     rows = {
-        "search_teacher": search(chosen, "cifar10", whole(chosen, searching(), searched)),
-        "teacher": train(chosen, student=whole(chosen, found, recipe)),
-        "vanilla32": train(chosen, student=whole(chosen, plain, recipe)),
+        "search_teacher": role_wise.search(setting, role_wise.whole(
+            setting, model, role_wise.searched(), searching=True), "cifar10"),
+        "teacher": role_wise.train(setting, student=role_wise.whole(setting, model, found)),
+        "vanilla32": role_wise.train(setting, student=role_wise.whole(setting, model, plain)),
     }
-    teaching = taught(chosen, scale.epochs)
     for bits in BITS:
-        own = {"train": replayed(f"row:search{bits}")}
-        rows |= {
-            f"vanilla{bits}": low_bit(chosen, bits, plain, "row:vanilla32"),
-            f"alpha{bits}": low_bit(chosen, bits, found, "row:teacher"),
-            f"kd{bits}": low_bit(chosen, bits, plain, "row:teacher", teaching),
-            f"search{bits}": search(chosen, chosen.dataset, quantised(
-                chosen, bits, searching(), "row:teacher", scale.search_epochs,
-                taught(chosen, scale.search_epochs))),
-            f"beta{bits}": low_bit(chosen, bits, own, "row:teacher", teaching),
-            f"control{bits}": low_bit(chosen, bits, found, "row:teacher", teaching),
+        own = role_wise.replayed(f"search{bits}")
+        shown = {  # row: what it is shown, where it starts, who teaches it
+            "vanilla": (plain, "row:vanilla32", ""), "alpha": (found, "row:teacher", ""),
+            "kd": (plain, "row:teacher", "ii_kd"), "beta": (own, "row:teacher", "ii_kd"),
+            "control": (found, "row:teacher", "ii_kd"),
         }
+        rows[f"search{bits}"] = role_wise.low_bit_search(setting, model, bits, "ii_kd")
+        rows |= {f"{row}{bits}": role_wise.low_bit(setting, model, bits, *what)
+                 for row, what in shown.items()}
     return rows
-
-
-def whole(chosen: Chosen, views: dict[str, ConfigDict], recipe: dict[str, Any]) -> ConfigDict:
-    """A phase in full precision, taught by nobody."""
-    return defaults.phase(model=defaults.model(chosen.model), views=views, **recipe)
-
-
-def quantised(chosen: Chosen, bits: int, views: dict[str, ConfigDict], init: str, epochs: float,
-              teaching: dict[str, Any]) -> ConfigDict:
-    """A phase in `bits` bits that starts from another network (recipe RW-q)."""
-    return defaults.phase(
-        model=defaults.model(chosen.model, activation_bits=bits), views=views, init=init,
-        transform={"dorefa": defaults.dorefa(bits)},
-        **{**papers.role_wise_quantised(epochs, chosen.scale.batch), **teaching})
-
-
-def low_bit(chosen: Chosen, bits: int, views: dict[str, ConfigDict], init: str,
-            teaching: dict[str, Any] | None = None) -> ConfigDict:
-    """An epoch at rest for BatchNorm's statistics, then the training."""
-    settled = quantised(chosen, bits, views, init, 1.0, {"trains": ("stats/*",)})
-    return train(chosen, settled=settled, student=quantised(
-        chosen, bits, views, "phase:settled", chosen.scale.epochs, teaching or {}))
-
-
-def taught(chosen: Chosen, epochs: float) -> dict[str, Any]:
-    """II-KD from the teacher: lambda 0.4, halved thrice, cut by cross-entropy's gradient."""
-    halved = defaults.schedule("piecewise", epochs=tuple(
-        share * epochs for share in (0.3, 0.6, 0.9)), factors=(0.5,) * 3)
-    return {
-        "teacher": "row:teacher", "combine": defaults.combine("clipped"),
-        "terms": {"ce": defaults.term("cross_entropy"), "kd": defaults.term(
-            "ii_kd", 0.4, taps=chosen.taps, teacher_taps=chosen.taps, weight_schedule=halved)}}
-
-
-def searching() -> dict[str, ConfigDict]:
-    return {"train": defaults.view("crop_flip", defaults.searched())}
-
-
-def replayed(schedule: str) -> ConfigDict:
-    """What a search found, stretched to the phase's epochs."""
-    return defaults.view("crop_flip", defaults.policy("replay", fill="mean", schedule=schedule))
-
-
-def search(chosen: Chosen, dataset: str, phase: ConfigDict) -> ConfigDict:
-    images, rewarding = chosen.scale.reduced
-    return defaults.config(
-        {"student": phase}, data={"name": dataset, "limit": images, "holdout": rewarding},
-        checkpoint={"every_epochs": max(1.0, chosen.scale.search_epochs / 12), "keep": 1},
-        search=defaults.search(**chosen.scale.search))
-
-
-def train(chosen: Chosen, **phases: ConfigDict) -> ConfigDict:
-    return defaults.config(
-        phases, data={"name": chosen.dataset, "limit": chosen.scale.images},
-        checkpoint={"every_epochs": max(1.0, chosen.scale.epochs / 12), "keep": 1})
 
 
 def published(network: str, dataset: str) -> dict[str, ConfigDict]:

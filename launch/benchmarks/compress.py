@@ -226,7 +226,7 @@ def advancing(recipes: Sequence[train.Recipe], lowering: str, steps: int
                 for made in recipes]
         shared, phase = runs[0], recipes[0].phases[0]
         own = [ready.ready(run, run.recipe.phases[0], 0)[0] for run in runs]
-        lone = ready.compile_phase(shared, phase, own[0], {}).step
+        lone = ready.compile_step(shared, phase, own[0], {})
         many = population.make_population(shared, phase, own[0], {}, len(runs), lowering)
         members = many.join(jax.tree.map(jnp.copy, own))  # either way donates its states
         frozen = many.join([{}] * len(runs))

@@ -71,7 +71,7 @@ class Bench:
                                    start.all_shapes(self.recipe, mesh),
                                    resident=ready.place_data(self.recipe, mesh))
             self.state, self.frozen = ready.ready(self.shared, self.phase, 0)
-            self.programs = ready.compile_phase(self.shared, self.phase, self.state, self.frozen)
+            self.update = ready.compile_step(self.shared, self.phase, self.state, self.frozen)
             self.plan = ready.place_plan(self.shared, start.plan(self.phase, self.recipe, 0))
         self.reporter = Reporter(self.recipe, self.phase, workdir, 0)
         self.reporter._progress.quiet = True
@@ -79,7 +79,7 @@ class Bench:
     def bare(self) -> None:
         """The compiled step, called as fast as Python can, and nothing else."""
         for _ in range(self.steps):
-            self.state, report = self.programs.step(
+            self.state, report = self.update(
                 self.state, self.frozen, self.shared.resident, self.plan)
         jax.block_until_ready(report)
 
@@ -87,7 +87,7 @@ class Bench:
         """The same steps through the loop's own body: rows, reports, saves and stops asked for."""
         feeding = ready.sources(self.shared, self.phase, 0, self.steps)
         for step in range(1, self.steps + 1):
-            self.state, report = self.programs.step(
+            self.state, report = self.update(
                 self.state, self.frozen, next(feeding), self.plan)
             self.reporter.pend(step, report)
             loop.between(self.shared, self.phase, self.state, step, self.reporter)

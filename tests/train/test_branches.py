@@ -95,7 +95,7 @@ def test_a_phase_without_a_structure_compiles_once_too(trained):
     compiled = [event["what"] for event in metrics.read_events(trained[0])
                 if event["event"] == "compiled"]
     assert len(rows(trained[0], "eval")) == 2 and len(set(compiled)) == len(compiled)
-    assert "branches" in compiled
+    assert "evaluate" in compiled
 
 
 def rewritten(trained, tmp_path, **changes):
@@ -151,9 +151,9 @@ def test_independent_networks_are_asked_one_by_one():
     draw, size = np.random.default_rng(1), int(np.prod(SHAPE))
     params = {name: draw.normal(size=(size, CLASSES)) for name in ("student", "net1")}
     asked = Branches((("student", 0), ("net1", 0)), lambda params: params["a"])
-    judge = evaluate.make_evaluate_branches(dict.fromkeys(params, net), identity(), asked)
+    judge = evaluate.make_evaluate(dict.fromkeys(params, net), identity(), asked)
     weigh = np.array([0.3, 0.7])
-    found = evaluate.branch_accuracies(
+    found = evaluate.accuracies(
         jax.jit(judge), asked,
         ({"nets": params, "terms": {"a": weigh}}, dict.fromkeys(params, {}), {}),
         evaluate.batches(data.test, 16, mesh), mesh)

@@ -30,10 +30,12 @@ def oracle(classes: int) -> Net:
 def counted(data, batch_size, devices):
     """(accuracies, what NumPy finds)."""
     mesh, net = sharding.make_mesh(jax.devices()[:devices]), oracle(data.classes)
-    judge = jax.jit(evaluate.make_evaluate(net, "student", identity()),
+    asked = train.Branches((("student", 0),))
+    judge = jax.jit(evaluate.make_evaluate({"student": net}, identity(), asked),
                     out_shardings=sharding.replicated(mesh))
     found = evaluate.accuracies(
-        judge, ({"student": {}}, {}, {}), evaluate.batches(data.test, batch_size, mesh), mesh)
+        judge, asked, ({"nets": {"student": {}}, "terms": {}}, {"student": {}}, {}),
+        evaluate.batches(data.test, batch_size, mesh), mesh)
     images = data.test.read(np.arange(len(data.test)))
     logits = np.asarray(net.predict(None, SimpleNamespace(image=images)).logits)
     ranks = (logits > logits[np.arange(len(logits)), data.test.labels][:, None]).sum(1)

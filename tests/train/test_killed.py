@@ -167,8 +167,8 @@ def test_asked_to_stop_while_evaluating_saves_first(monkeypatch, tmp_path, unhur
     where = []
     with monkeypatch.context() as patch:
         now = loop.evaluate_now
-        patch.setattr(loop, "evaluate_now", lambda shared, part, programs, state, step, reporter: (
-            where.append((part.name, step)), now(shared, part, programs, state, step, reporter)))
+        patch.setattr(loop, "evaluate_now", lambda shared, part, state, step, reporter: (
+            where.append((part.name, step)), now(shared, part, state, step, reporter)))
         strikes(patch, evaluate, "accuracies", lambda *_: where[-1] == (phase, step))
         saves = save_counter(patch)
         with pytest.raises(check.Preempted):
@@ -199,8 +199,8 @@ def test_a_save_under_way_is_not_written_twice(monkeypatch, tmp_path):
         return False
 
     reached, now = [], loop.evaluate_now
-    monkeypatch.setattr(loop, "evaluate_now", lambda shared, part, programs, state, step, rest: (
-        reached.append((part.name, step)), now(shared, part, programs, state, step, rest)))
+    monkeypatch.setattr(loop, "evaluate_now", lambda shared, part, state, step, rest: (
+        reached.append((part.name, step)), now(shared, part, state, step, rest)))
     monkeypatch.setattr(checkpoint, "commit", late)
     strikes(monkeypatch, evaluate, "accuracies", is_sixth)
     saves = save_counter(monkeypatch)

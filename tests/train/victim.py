@@ -98,27 +98,27 @@ def fill_the_disk(first: list, last: list) -> None:
 
 def strike_inside() -> None:
     """Strikes in the middle of a compilation, and between the batches of an evaluation."""
-    lower_step, compile_phase = ready.lower_step, loop.compile_phase
+    lower_step, compile_step = ready.lower_step, loop.compile_step
     accuracies, evaluate_now = evaluate.accuracies, loop.evaluate_now
     where = []
 
     def known_phase(shared, phase, *rest):
         where[:] = [phase.name, 0]
-        return compile_phase(shared, phase, *rest)
+        return compile_step(shared, phase, *rest)
 
-    def known_step(shared, phase, programs, state, step, reporter):
+    def known_step(shared, phase, state, step, reporter):
         where[:] = [phase.name, step]
-        evaluate_now(shared, phase, programs, state, step, reporter)
+        evaluate_now(shared, phase, state, step, reporter)
 
     def compiling(lowered):
         strike("compiling", *where)
         return lowered.compile()
 
-    def watched(compiled, variables, data, mesh, between):
-        return accuracies(compiled, variables, data, mesh,
+    def watched(compiled, branches, variables, data, mesh, between):
+        return accuracies(compiled, branches, variables, data, mesh,
                           lambda: (strike("evaluating", *where), between()))
 
-    loop.compile_phase, loop.evaluate_now, evaluate.accuracies = known_phase, known_step, watched
+    loop.compile_step, loop.evaluate_now, evaluate.accuracies = known_phase, known_step, watched
     ready.lower_step = lambda *args: SimpleNamespace(compile=partial(compiling, lower_step(*args)))
 
 
