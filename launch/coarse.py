@@ -7,7 +7,13 @@ once all its seeds are done; one whose run failed counts as the worst.
 import math
 from pathlib import Path
 
-from augjax import search, study
+from augjax import check, search, study
+
+
+def require_optima(planned: study.Study) -> None:
+    """Raises ConfigError for a study that has no best magnitude to be found."""
+    check.require(bool(planned.optima), "--coarse_to_fine", "a study with `optima`",
+                  f"{planned.title!r}, which has none", "leave the flag out: all rows are trained")
 
 
 def rows_wanted(planned: study.Study, workdir: Path) -> set[str]:

@@ -64,6 +64,8 @@ def main() -> None:
         return show(parsed(content["config"]), workdir, content["command"])
     content = wanted() if CONFIG.value is not None else study.recall(workdir)
     planned = parsed(content["config"])
+    if COARSE.value:
+        coarse.require_optima(planned)
     listing = LIST.value or SLURM.value
     datasets = {} if listing else load_data(planned)
     check_rows(planned, datasets)

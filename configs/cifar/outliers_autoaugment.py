@@ -28,7 +28,7 @@ best for a dense network on CIFAR-100; the others' cutout behind it); the rate o
 a tenth of the first and a cosine again; and clean epochs for all but WRN-28-10 on CIFAR-100.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 

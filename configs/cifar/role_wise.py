@@ -47,8 +47,6 @@ PUBLISHED = {  # top-1 of vanilla 32, stage alpha 32 (the teacher), then by BITS
         "vanilla": (69.81, 67.06), "alpha": (70.24, 67.32), "kd": (73.85, 72.44),
         "beta": (74.21, 73.35), "control": (73.46,)}),
 }
-
-
 TAPS = ("f1", "f2", "f3", "f4")
 WORDS = {"scale": tuple(role_wise.SCALES), "network": tuple(role_wise.NETWORKS),
          "dataset": ("cifar100", "cifar10")}

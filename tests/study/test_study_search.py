@@ -95,6 +95,12 @@ def test_coarse_to_fine_finds_the_grids_best_in_a_third_of_its_runs(tmp_path):
     assert "not known" in second
 
 
+def test_a_study_without_optima_is_refused():
+    with pytest.raises(check.ConfigError, match="--coarse_to_fine: expected a study with `optima`"):
+        coarse.require_optima(planned())
+    coarse.require_optima(grid(places=5))
+
+
 def test_what_the_search_loses_is_told_of_a_whole_grid(tmp_path):
     made = grid(places=7)
     for row in made.rows:
