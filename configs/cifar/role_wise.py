@@ -8,7 +8,8 @@ Command   python -m launch.study --data_dir=DIR --workdir=runs/role_wise --confi
               configs/cifar/role_wise.py:network=resnet18
 Cost      not measured
 Measured  not measured
-Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10
+Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10,
+          part=all|evidence (beta against control alone)
           (other ways of teaching: role_wise_methods.py; full precision: role_wise_pairs.py)
 
 From nothing to the numbers, each stage resumable in its middle:
@@ -48,8 +49,9 @@ PUBLISHED = {  # top-1 of vanilla 32, stage alpha 32 (the teacher), then by BITS
         "beta": (74.21, 73.35), "control": (73.46,)}),
 }
 TAPS = ("f1", "f2", "f3", "f4")
+EVIDENCE = ("beta", "control")  # and what they need
 WORDS = {"scale": tuple(role_wise.SCALES), "network": tuple(role_wise.NETWORKS),
-         "dataset": ("cifar100", "cifar10")}
+         "dataset": ("cifar100", "cifar10"), "part": ("all", "evidence")}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -59,15 +61,21 @@ def get_config(arg: str = "") -> ConfigDict:
         role_wise.SCALES[name], dataset, TAPS if name == "full" else TAPS[:3])
     model = role_wise.TOYS.get(name, role_wise.NETWORKS[network])
     once = ("search_teacher", "teacher", *(f"search{bits}" for bits in BITS))
+    wanted = once + tuple(f"{row}{bits}" for row in EVIDENCE for bits in BITS)
+    rows = {row: config for row, config in stages(setting, model).items()
+            if words["part"] == "all" or row in wanted}
+    claims = [f"beta{bits} > {other}{bits}" for bits in BITS
+              for other in ("control", "kd", "alpha", "vanilla")]
     return defaults.study(
-        f"Role-wise augmentation: {model} on {dataset}", stages(setting, model),
+        f"Role-wise augmentation: {model} on {dataset}", rows,
         claim=__doc__.split("Command")[0].split("Claim")[1].strip(),
         scale=name, seeds=(0,) if name == "tiny" else (0, 1, 2),
         seeds_of={} if name == "tiny" else dict.fromkeys(once, (0,)),
         data_note="the JPEG copy, where it is that",
-        published=published(network, dataset) if name == "full" else {},
-        comparisons=tuple(defaults.comparison(f"beta{bits} > {other}{bits}", TABLES)
-                          for bits in BITS for other in ("control", "kd", "alpha", "vanilla")))
+        published={row: told for row, told in published(network, dataset).items()
+                   if row in rows} if name == "full" else {},
+        comparisons=tuple(defaults.comparison(says, TABLES) for says in claims
+                          if set(says.split(" > ")) <= set(rows)))
 
 
 def stages(setting: role_wise.Setting, model: str) -> dict[str, ConfigDict]:
