@@ -226,9 +226,11 @@ class Teller:
             "bookkeeping_s": round(bookkeeping_s, 4), "seconds": round(seconds, 4),
             "images_per_s": round(images / seconds, 1)})
         left = int((self.phase.epochs - standing.epoch) * seconds / max(epochs, 1))
+        every, total = self.search.interval_epochs, int(self.phase.epochs)
         self.progress.say(
-            f"epoch {standing.epoch}/{int(self.phase.epochs)}  best reward {best:.2%}  median "
-            f"{median:.2%}  {left // 60}:{left % 60:02d} left")
+            f"generation {-(-standing.epoch // every)}/{-(-total // every)}  epoch "
+            f"{standing.epoch}/{total}  best reward {best:.2%}  median {median:.2%}  "
+            f"{left // 60}:{left % 60:02d} left")
         self.epoch, self.time = standing.epoch, now
 
 

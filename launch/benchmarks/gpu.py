@@ -27,7 +27,7 @@ import numpy as np
 from augjax import augment
 from augjax.augment.select import darker_by_comparing
 from launch.benchmarks import augment as suite
-from launch.benchmarks import compress, measure, models
+from launch.benchmarks import compress, measure, models, search
 
 Peer = Callable[[np.ndarray], Callable[[], Any]]
 SHAPES = {"256x32x32": (256, 32), "4096x32x32": (4096, 32), "256x224x224": (256, 224)}
@@ -218,6 +218,7 @@ def _rows() -> Iterator[tuple[str, measure.Work]]:
     depthwise = {name: work for name, work in models.ROWS.items() if name.startswith("depthwise")}
     yield from depthwise.items()
     yield from compress.FOR_GPUS.items()
+    yield from search.ROWS.items()
     yield from ((name, work) for name, work in models.ROWS.items() if name not in depthwise)
 
 
