@@ -39,7 +39,10 @@ def config(phases: Mapping[str, ConfigDict], data: Mapping[str, Any], **changes:
         "deterministic": False,  # GPUs: choose kernels whose results repeat; slower
         "data": {
             "name": NONE, "dir": "", "holdout": 0, "limit": 0, "image_size": 0,
-            "resident": True,  # images lie on the device; False: grain feeds them from the host
+            "resident": True,  # images lie on the device; False: they are fed from the host
+            "crop": "resnet",  # of images of any size: resnet | efficientnet (data.cropped.Cut)
+            "draft": False,  # large JPEGs are decoded at a fraction of their size: other pixels
+            "workers": 0,  # processes that decode; 0: a core each where images are of any size
         } | dict(data),
         "mesh": {"fsdp": False},
         "checkpoint": {"every_epochs": 1.0, "keep": 2, "milestones": ()},
@@ -299,14 +302,46 @@ def optimum(x_label: str, x: tuple[float, ...], condition_label: str,
                        "conditions": conditions, "rows": rows, "without": without})
 
 
+FREE = ("views", "terms", "transform", "repeat", "onlookers", "peers", "options")  # names inside
+LISTS = {name: tuple[kind, ...] for kind, names in (  # of what; as the empty ones do not show it
+    (float, "mean std epochs factors points sparsities"), (int, "scales milestones"),
+    (str, "trains init_drop init_fresh decay views phases"),
+) for name in names.split()}
+
+
+def filled(name: str, block: ConfigDict) -> ConfigDict:
+    """A copy of a phase's block in which every field exists and has a value of its type.
+
+    What a part alone knows (a term's options) is its builder's to refuse. Raises ConfigError.
+    """
+    plain = phase(**{"combine": ""} if isinstance(block.get("combine"), str) else {})
+    whole = check.filled(name, block.to_dict(), plain, LISTS, (*FREE, "combine", "pick", "model"))
+
+    def fill(field: str, plain: Any, within: dict, where: str, **more) -> None:
+        within[field] = check.filled(f"{where}.{field}", within[field], plain, LISTS, **more)
+
+    fill("model", model(""), whole, name, more=True)
+    for view_name, given in whole["views"].items():
+        plain = mixed("") if isinstance(given, Mapping) and "of" in given else view()
+        fill(view_name, plain, whole["views"], f"{name}.views", free=("policy",))
+    for term_name in whole["terms"]:
+        fill(term_name, term(""), whole["terms"], f"{name}.terms", more=True)
+    for who in whole["peers"]:
+        fill(who, peer(model("")), whole["peers"], f"{name}.peers", free=("model",))
+        fill("model", model(""), whole["peers"][who], f"{name}.peers.{who}", more=True)
+    for field, kind in ("transform", Mapping), ("onlookers", str), ("repeat", tuple[float, ...]):
+        for part, given in whole[field].items():
+            check.typed(f"{name}.{field}.{part}", given, kind)
+    return ConfigDict(whole)
+
+
 def _changed(block: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """`changes` replace whole blocks where the names inside are free, fields elsewhere."""
-    free = ("views", "terms", "transform", "repeat", "onlookers", "peers")
     block.lock()
     for name, value in changes.items():
-        if name in free or not isinstance(value, Mapping):
-            with block.unlocked() if name in free else block.ignore_type():
-                block[name] = ConfigDict(dict(value)) if name in free else value
+        if name in FREE or not isinstance(value, Mapping):
+            with block.unlocked() if name in FREE else block.ignore_type():
+                block[name] = ConfigDict(dict(value)) if name in FREE else value
         elif "name" in value or "kind" in value:
             with block.unlocked():
                 block[name] = ConfigDict(dict(value))

@@ -136,7 +136,8 @@ def describe_net(block: ConfigDict, pictures: Pictures) -> dict[str, Any]:
 
 
 def build_net(block: ConfigDict, pictures: Pictures) -> Net:
-    return exchange.network(describe_net(block, pictures))
+    with check.refusing(f"model {block.name!r}", "options that it can work with", "correct them"):
+        return exchange.network(describe_net(block, pictures))
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def build_views(name: str, block: ConfigDict, pictures: Pictures) -> Shown:
             policies[view] = augment.beta_mixing(fields.alpha, fields.probability)
             continue
         layers = ()
-        policy = fields.policy.kind
+        policy = fields.policy.get("kind", "")
         if check.one_of(f"{where}.policy.kind", policy, (*POLICIES, NONE)) != NONE:
             policies[view] = build_policy(f"{where}.policy", fields.policy, block.epochs, pictures)
             layers = (augment.apply_policy,)
@@ -247,7 +248,7 @@ def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:
 def build_combine(name: str, block: ConfigDict | str, terms: tuple[str, ...]) -> Combine:
     """The combine of a phase; a bare name is a block without fields."""
     options = {"kind": block} if isinstance(block, str) else block.to_dict()
-    kind = check.one_of(f"{name}.combine.kind", options.pop("kind"), COMBINES)
+    kind = check.one_of(f"{name}.combine.kind", options.pop("kind", ""), COMBINES)
     for term in options.get("task", ()):
         check.one_of(f"{name}.combine.task", term, terms)
     return call(f"{name}.combine", COMBINES[kind], _tuples(options))
@@ -256,7 +257,7 @@ def build_combine(name: str, block: ConfigDict | str, terms: tuple[str, ...]) ->
 def build_pick(name: str, block: ConfigDict) -> tuple[Pick, tuple[str, ...]]:
     """The pick of a phase, and the views that terms may look at after it."""
     options = block.pick.to_dict()
-    kind = check.one_of(f"{name}.pick.kind", options.pop("kind"), PICKS)
+    kind = check.one_of(f"{name}.pick.kind", options.pop("kind", ""), PICKS)
     views = tuple(block.views)
     for view in (*options.get("views", ()), *filter(None, [options.get("view")])):
         check.one_of(f"{name}.pick: view", view, views)
@@ -316,12 +317,12 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def scheduled(where: str, block: ConfigDict, scalar: str) -> Any:
     """A number, or the schedule that starts from it."""
-    plain, given = defaults.schedule(), block.get(f"{scalar}_schedule", {})
-    for field in given:
-        check.one_of(f"field of {where}.{scalar}_schedule", field, plain)
-    moves = ConfigDict({**plain, **given})
+    fields = block.to_dict()
+    check.typed(f"{where}.{scalar}", fields.get(scalar), float)
+    moves = ConfigDict(check.filled(f"{where}.{scalar}_schedule", fields.get(
+        f"{scalar}_schedule", {}), defaults.schedule(), defaults.LISTS))
     kind = check.one_of(f"{where}.{scalar}_schedule.kind", moves.kind, SCHEDULES)
-    return SCHEDULES[kind](float(block[scalar]), moves)
+    return SCHEDULES[kind](float(fields[scalar]), moves)
 
 
 def named(where: str, name: str, table: Mapping[str, Any]) -> Any:
@@ -331,9 +332,12 @@ def named(where: str, name: str, table: Mapping[str, Any]) -> Any:
 
 def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:
     """Calls a builder with a block's fields; a field it does not know is named."""
-    for field in options:
-        check.one_of(f"field of {where}", field, inspect.signature(function).parameters)
-    return function(**options)
+    known = inspect.signature(function).parameters
+    for field, value in options.items():
+        check.typed(f"{where}.{check.one_of(f'field of {where}', field, known)}", value,
+                    known[field].annotation)
+    with check.refusing(where, "fields that it can work with", "correct them"):
+        return function(**options)
 
 
 def points_of(block: ConfigDict, places: str, numbers: str) -> dict[float, float]:

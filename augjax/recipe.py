@@ -15,6 +15,7 @@ from augjax.search import check_search, Search
 from augjax.train import Branches, Phase, Recipe, Source
 from augjax.types import Knobs
 
+MOST_EPOCHS = 100_000  # a schedule has a row for each
 REPEATED = {  # what a ladder may vary, and where it stands in a phase
     "sparsity": lambda phase: [phase.transform.mask],
     "magnitude": lambda phase: [
@@ -33,16 +34,26 @@ def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
 
 
 def _built(config: ConfigDict, dataset: data.Dataset | None) -> Recipe:
+    config = _whole(config)
     phases = expanded(config)
     dataset = dataset or load_data(config)
     pictures = Pictures(dataset.name, dataset.classes, dataset.image_shape)
     built = build_phases(phases, pictures)
     return Recipe(
         phases=built, data=dataset, seed=config.seed, resident=config.data.resident,
+        workers=config.data.workers,
         fsdp=config.mesh.fsdp, log_every=config.log.every_steps,
         save_epochs=config.checkpoint.every_epochs, keep=config.checkpoint.keep,
         milestones=tuple(config.checkpoint.milestones),
     )
+
+
+def _whole(config: ConfigDict) -> ConfigDict:
+    """A copy of a config in which what is said of all phases is complete and of its type."""
+    fields, plain = config.to_dict(), defaults.config({}, {}).to_dict()
+    phases = {name: fields.pop(name) for name, block in config.items() if _is_phase(block)}
+    search = {"search": fields.pop("search")} if "search" in fields else {}
+    return ConfigDict(check.filled("config", fields, plain, defaults.LISTS) | search | phases)
 
 
 def build_search(config: ConfigDict, dataset: data.Dataset | None = None) -> Search:
@@ -68,17 +79,14 @@ def as_if_searched(config: Any) -> Any:
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
-    wanted = config.data
+    wanted = _whole(config).data
     return data.load(wanted.name, wanted.dir or None, wanted.holdout, wanted.limit or None,
-                     wanted.image_size or None)
+                     wanted.image_size or None, wanted.crop, wanted.draft)
 
 
 def from_run(workdir: str | Path) -> ConfigDict:
     """The config that a run folder was started with."""
-    path = Path(workdir) / "config.json"
-    check.require(path.is_file(), f"run folder {workdir}", "a config.json", "none",
-                  "name a folder that launch.train wrote")
-    stored = json.loads(path.read_text())
+    stored = _stored(workdir, "config.json")
     check.require("made_in" not in stored, f"run folder {workdir}", "a run made from a config",
                   "one made in Python", "rebuild its Recipe in Python")
     stored.pop("search", None)  # what came of it is the winner's network, as any other
@@ -108,7 +116,7 @@ def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
         check.require(name not in train.RESERVED, "phase name", "a word of your own",
                       f"the reserved word {name!r}", "choose another name")
         block = config[check.one_of("phase", name, [k for k, v in config.items() if _is_phase(v)])]
-        block = _merged(name, block)
+        block = defaults.filled(name, block)
         for place, field in _source_fields(block):
             for old, new in last.items():
                 if place[field] == f"phase:{old}":
@@ -164,28 +172,19 @@ def _is_phase(block: Any) -> bool:
     return isinstance(block, ConfigDict) and "terms" in block
 
 
-def _merged(name: str, block: ConfigDict) -> ConfigDict:
-    """A copy of the block in which every field exists; unknown fields are refused."""
-    known = defaults.phase()
-    for field in block:
-        check.one_of(f"field of phase {name!r}", field, known)
-    copy = ConfigDict(block.to_dict())
-    for field in known:
-        if field not in copy:
-            copy[field] = known[field]
-    return copy
-
-
 def build_phases(blocks: Mapping[str, ConfigDict], pictures: Pictures) -> list[Phase]:
     """The phases of a config, each checked as far as names go."""
     built: dict[str, Phase] = {}
     for name, block in blocks.items():
-        built[name] = build_phase(name, block, pictures, built)
+        with check.refusing(f"phase {name!r}", "fields that fit together", "correct them"):
+            built[name] = build_phase(name, block, pictures, built)
     return list(built.values())
 
 
 def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mapping[str, Phase]
                 ) -> Phase:
+    check.require(0 < block.epochs <= MOST_EPOCHS, f"{name}.epochs", f"more than 0 and at most "
+                  f"{MOST_EPOCHS:,}", block.epochs, "a fraction of an epoch will do")
     frozen, init = _frozen(name, block, before), _init(name, block, before)
     learners = {"student": parts.build_net(block.model, pictures)} | {
         peer: parts.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
@@ -333,6 +332,14 @@ def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase
 def phases_of_run(workdir: str) -> list[Phase]:
     """The phases of another run, rebuilt from its config and without its data."""
     config = from_run(workdir)
-    facts = json.loads((Path(workdir) / "data.json").read_text())
+    facts = _stored(workdir, "data.json")
     pictures = Pictures(facts["name"], facts["classes"], tuple(facts["image_shape"]))
     return build_phases(expanded(config), pictures)
+
+
+def _stored(workdir: str | Path, name: str) -> dict[str, Any]:
+    """A JSON file of a run folder."""
+    path, fix = Path(workdir) / name, "name a folder that launch.train wrote"
+    check.require(path.is_file(), f"run folder {workdir}", f"a {name}", "none", fix)
+    with check.refusing(str(path), "the JSON that launch.train wrote", fix):
+        return dict(json.loads(path.read_text()))

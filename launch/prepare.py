@@ -1,24 +1,49 @@
-"""Turns a published CIFAR archive into a data set that augjax and TFDS read.
+"""Turns images as people have them into a data set that augjax and TFDS read, without TensorFlow.
 
-python -m launch.prepare --source=cifar-10-python.tar.gz --data_dir=DIR
+python -m launch.prepare --source=cifar-10-python.tar.gz --data_dir=DIR        (or its folder)
+python -m launch.prepare --source=ILSVRC2012 --data_dir=DIR                    (train/ and val/, or
+                                    ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, in it)
+python -m launch.prepare --source=tiny-imagenet-200.zip --data_dir=DIR         (or its folder)
+python -m launch.prepare --source=photos --dataset=flowers --data_dir=DIR      (photos/train/CLASS/*
+                                    and photos/val/CLASS/*; a folder, a .zip or a plain .tar)
+python -m launch.prepare --source=~/tensorflow_datasets/imagenet2012/5.1.0 --data_dir=DIR
+                                    (a TFDS folder of tfrecord files)
 
-Takes the binary or the python version of CIFAR-10 and CIFAR-100, as .tar.gz or extracted, and
-writes DIR/NAME/3.0.2 with lossless pixels. CIFAR-10 took 20 s on two cores and 1 GB of memory.
+Writes DIR/NAME/VERSION as array_record. Original bytes are kept, but what is no RGB JPEG (grey,
+CMYK or PNG among JPEGs) is encoded anew at quality 95 and counted; a tree of PNG alone stays PNG,
+and TFDS's examples are copied unchanged. --short_side=N scales larger images down. Every image is
+decoded once; bad ones are named at the end, and --skip_bad leaves them out. Interrupted, the same
+command goes on where it was; on a whole folder it verifies every checksum. Nothing is extracted.
+
+Cost: CIFAR-10 took 20 s and 1 GB of memory on two cores. Of photographs of 500 x 375 and 99 kB, a
+core copied 613 a second and scaled down 216 to --short_side=256 (CPU time on a busy machine), from
+which ImageNet takes 0.6 or 1.7 hours divided by the cores, if disks keep up (not measured); its
+list of files takes 0.9 GB, each worker 0.2 GB.
 """
 
+import os
 import signal
-import sys
 
 from absl import flags, logging
 
 from augjax import check
-from augjax.data.prepare import prepare
+from augjax.prepare import target_folder
+from augjax.prepare import prepare
 from launch import common
 
-SOURCE = flags.DEFINE_string("source", None, "CIFAR archive (.tar.gz) or its extracted folder.")
+SOURCE = flags.DEFINE_string("source", None, "Archive or folder of images; see the kinds above.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets to write into.")
 DATASET = flags.DEFINE_string(
-    "dataset", None, "cifar10 or cifar100, where the source holds both."
+    "dataset", None, "Name for a tree of images; or which set, where the source holds several."
+)
+SHORT_SIDE = flags.DEFINE_integer(
+    "short_side", None, "Scale images down to this short side, in pixels, as JPEG of quality 95."
+)
+SKIP_BAD = flags.DEFINE_bool(
+    "skip_bad", False, "Leave out images that do not decode and list them in skipped.txt."
+)
+WORKERS = flags.DEFINE_integer(
+    "workers", len(os.sched_getaffinity(0)), "Processes that decode; 1 is this one."
 )
 
 
@@ -26,9 +51,30 @@ def main() -> None:
     for flag in (SOURCE, DATA_DIR):
         check.require(bool(flag.value), f"--{flag.name}", "a path", flag.value,
                       "run `python -m launch.prepare --source=ARCHIVE --data_dir=DIR`")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made folder goes too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both clear up behind them
     logging.set_verbosity(logging.WARNING)  # TFDS tells of every file it opens
-    print(f"ready: {prepare(SOURCE.value, DATA_DIR.value, DATASET.value)}")
+    try:
+        target = prepare(
+            SOURCE.value, DATA_DIR.value, DATASET.value, short_side=SHORT_SIDE.value,
+            skip_bad=SKIP_BAD.value, workers=WORKERS.value,
+        )
+    except KeyboardInterrupt:
+        raise check.Preempted(
+            "stopped; whole shards are kept: run the same command again to go on"
+        ) from None
+    for line in told(target_folder.summary(target)):
+        print(line)
+    print(f"ready: {target}")
+
+
+def told(summary: dict) -> list[str]:
+    """What a prepared folder's checksums.json has to say to a person."""
+    lines = [f"{split}: {count} images" for split, count in summary.get("images", {}).items()]
+    lines += [f"encoded anew: {count} images ({why})"
+              for why, count in summary.get("encoded_anew", {}).items()]
+    if summary.get("skipped"):
+        lines.append(f"left out: {summary['skipped']} images, see {target_folder.SKIPPED}")
+    return lines
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "types": 0, "tree": 0, "schedule": 0, "check": 0,
     "augment": 1, "models": 1, "losses": 1, "compress": 1, "data": 1,
-    "method": 2,
+    "method": 2, "prepare": 2,
     "train": 3,
     "search": 4, "study": 4, "exchange": 4,
     "defaults": 5, "papers": 5, "pairs": 5, "a2": 5, "role_wise": 5, "parts": 5, "recipe": 5,

@@ -1,6 +1,6 @@
 """Images in, images out: operations, engine, policies, crops, views. All on uint8, all exact."""
 
-from augjax.augment import maps, matrices, ops, resized
+from augjax.augment import maps, matrices, ops
 from augjax.augment.bases import BASES
 from augjax.augment.crops import flip, Layer, pad_crop, pad_crop_pba
 from augjax.augment.engine import apply, per_image, products, Program, select
@@ -50,6 +50,6 @@ __all__ = [
     "matrices", "mean_fill", "mix_batch", "mixup", "ops", "outliers", "pad_crop", "pad_crop_pba",
     "parse_schedule", "pba", "per_device", "per_image", "pipeline", "plain", "products",
     "randaugment", "random_erasing", "random_noise_erasing", "ranged_randaugment", "replay",
-    "resized", "sample_augmentations", "schedule_of_log", "schedule_of_policies", "select",
+    "sample_augmentations", "schedule_of_log", "schedule_of_policies", "select",
     "sub_policies", "trivial_augment", "whole_batch", "with_erasing",
 ]

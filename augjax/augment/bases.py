@@ -2,7 +2,7 @@
 
 A base is a function (pad, mean fill, policy layers) -> layers in order; `policy` is () for a view
 without one. Random-resized and evaluation crops of large images come before all of them, on the
-host: `resized`. Normalisation is the network's.
+host: `augjax.data.cropped`. Normalisation is the network's.
 """
 
 from collections.abc import Callable

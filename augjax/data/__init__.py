@@ -5,12 +5,13 @@
 >>> images, labels = data.resident(dataset.train)     # [1337, 16, 16, 3] uint8, [1337] int32
 >>> batches = data.feed(dataset.train, seed=0, batch_size=64, first_step=0, steps=20)
 
-`augjax.data.prepare` turns published archives into what `tfds_images` reads.
+`augjax.prepare` turns archives, image folders and tfrecords into what `tfds_images` reads. Images of
+any size are cropped by `cropped` and `random_resized_crop` as they are fed.
 """
 
 from augjax.data.embedded import digits
 from augjax.data.epochs import order, stratified
-from augjax.data.host import batch_indices, feed, steps_per_epoch
+from augjax.data.host import batch_indices, feed, in_order, steps_per_epoch, workers_for
 from augjax.data.named import described, READERS, load
 from augjax.data.records import tfds_images
 from augjax.data.source import (
@@ -19,7 +20,7 @@ from augjax.data.source import (
 
 __all__ = [
     "READERS", "Dataset", "Source", "batch_indices", "described",
-    "digits", "feed", "from_arrays", "holdout",
+    "digits", "feed", "from_arrays", "holdout", "in_order",
     "limited", "load", "order", "resident", "steps_per_epoch", "stratified", "subset",
-    "tfds_images",
+    "tfds_images", "workers_for",
 ]

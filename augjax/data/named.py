@@ -1,12 +1,14 @@
 """From a data set's name in a config to the data set."""
 
+from collections.abc import Callable
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from augjax import check
-from augjax.data import embedded, records
+from augjax.data import embedded, prepared, records
+from augjax.data.cropped import Cut
 from augjax.data.source import Dataset, Held, limited, read_only, Source
 from augjax.data.source import holdout as split_holdout
 
@@ -17,16 +19,19 @@ def load(
     holdout: int = 0,
     limit: int | None = None,
     image_size: int | None = None,
+    crop: str = "resnet",
+    draft: bool = False,
 ) -> Dataset:
-    """The named data set, one of READERS.
+    """The named data set: one of READERS, or whatever is prepared as data_dir/NAME/VERSION.
 
     `holdout` images are carved class-stratified out of the training images (seed 0), then `limit`
     keeps a class-stratified subset of that many of the rest (so every limit shares one holdout);
-    the test images always stay whole. `image_size` may only be chosen for digits, whose own is 16;
-    a network resizes what it is given.
+    the test images always stay whole: those of the split `test`, or `validation` where there is
+    none. `image_size` is the side of digits, and of what is cut out of images of any size, by the
+    rule `crop` and with `draft` (`cropped.Cut`); a network resizes what it is given.
     """
-    read = READERS[check.one_of("data set", name, READERS)]
-    dataset = read(data_dir, image_size)
+    cut = Cut(image_size, crop, draft) if image_size is not None else None
+    dataset = _reader(name, data_dir)(data_dir, cut)
     check.require(
         holdout >= 0, "data.holdout", "a number of images from 0 on", holdout, "choose 0 for none"
     )
@@ -36,28 +41,57 @@ def load(
     return dataclasses.replace(dataset, train=train, holdout=held)
 
 
-def _digits(data_dir, image_size):
+Reading = Callable[[str | Path | None, Cut | None], Dataset]
+
+
+def _reader(name: str, data_dir: str | Path | None) -> Reading:
+    """That of READERS, or of a prepared folder of this name; else what is known and there."""
+    if name in READERS:
+        return READERS[name]
+    there = _there(data_dir)
+    if name not in there:
+        check.one_of(f"data set (prepared in {data_dir}: {', '.join(there) or 'nothing'})",
+                     name, {*READERS, *there})
+    return lambda data_dir, cut: records.tfds_images(
+        name, data_dir, cut, prepared.evaluation_split(name, data_dir))
+
+
+def _there(data_dir: str | Path | None) -> list[str]:
+    """The names under `data_dir` that hold prepared data sets."""
+    if data_dir is None:
+        return []
+    found = Path(data_dir).expanduser().glob("*/*/dataset_info.json")
+    return sorted({path.parent.parent.name for path in found})
+
+
+def _digits(data_dir: str | Path | None, cut: Cut | None) -> Dataset:
     del data_dir  # they come with scikit-learn
-    return embedded.digits() if image_size is None else embedded.digits(image_size)
+    return embedded.digits(cut.size) if cut else embedded.digits()
 
 
-def _cifar(name, classes):
-    def read(data_dir, image_size):
+def _known(name: str, test: str) -> Reading:
+    """Reads a prepared set whose classes, and size where there is one, are known."""
+    classes, size, _ = FACTS[name]
+
+    def read(data_dir, cut):
+        one_size = name not in OF_ANY_SIZE
         check.require(
-            image_size in (None, 32), name, "image_size=32 or none", image_size,
-            "leave it out: a network resizes what it is given",
+            not one_size or cut is None or cut.size == size, name, f"image_size={size} or none",
+            cut and cut.size, "leave it out: a network resizes what it is given",
         )
         check.require(
             data_dir is not None, name, "a data_dir", "none",
-            f"pass the folder given to `python -m launch.prepare --source={records.ARCHIVES[name]} "
-            "--data_dir=DIR`",
+            "pass the folder given to `python -m launch.prepare --source="
+            f"{prepared.ARCHIVES.get(name, 'PATH')} --data_dir=DIR`",
         )
-        dataset = records.tfds_images(name, data_dir)
+        dataset = records.tfds_images(name, data_dir, cut, test)
+        expected = (classes, (size if one_size else cut.size,) * 2 + (3,))
         got = (dataset.classes, dataset.image_shape)
         check.require(
-            got == (classes, (32, 32, 3)), f"{name} in {data_dir}",
-            f"{classes} classes of images (32, 32, 3)", f"{got[0]} classes of images {got[1]}",
-            "prepare it with launch.prepare", check.DataError,
+            got == expected, f"{name} in {data_dir}",
+            f"{expected[0]} classes of images {expected[1]}",
+            f"{got[0]} classes of images {got[1]}", "prepare it with launch.prepare",
+            check.DataError,
         )
         return dataset
 
@@ -85,8 +119,11 @@ FACTS = {  # classes, pixels a side, training images
     "tiny_imagenet": (200, 64, 100_000),
     "imagenet2012": (1000, 224, 1_281_167),
 }
+OF_ANY_SIZE = ("imagenet2012",)
 READERS = {
     "digits": _digits,
-    "cifar10": _cifar("cifar10", 10),
-    "cifar100": _cifar("cifar100", 100),
+    "cifar10": _known("cifar10", "test"),
+    "cifar100": _known("cifar100", "test"),
+    "tiny_imagenet": _known("tiny_imagenet", "validation"),
+    "imagenet2012": _known("imagenet2012", "validation"),
 }

@@ -1,12 +1,10 @@
 """Images from a TFDS folder of array_record files, without TensorFlow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 import functools
 import io
-import json
 from pathlib import Path
-import re
 import threading
 
 from array_record.python.array_record_module import ArrayRecordReader
@@ -14,78 +12,67 @@ import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
+import tqdm
 
 from augjax import check
+from augjax.data import stored_labels
+from augjax.data.cropped import Cut, cut_to
+from augjax.data.prepared import AGAIN, metadata, prepared_folder
 from augjax.data.source import Dataset, Source, read_only, require_labels
 
-ARCHIVES = {"cifar10": "cifar-10-python.tar.gz", "cifar100": "cifar-100-python.tar.gz"}
 _CHUNK = 500  # records per read
+_MANY = 400  # chunks, whose reading is worth a progress bar
 _THREADS = 2
-_AGAIN = "prepare the data again from an intact archive"
 
 
-def tfds_images(name: str, data_dir: str | Path) -> Dataset:
-    """The TFDS data set `name` under `data_dir`, prepared as array_record with train and test.
+def tfds_images(
+    name: str, data_dir: str | Path, cut: Cut | None = None, test: str = "test"
+) -> Dataset:
+    """The TFDS data set `name` under `data_dir`, prepared as array_record.
 
-    Its features need an `image` of fixed shape and uint8, and a `label`; others are ignored.
+    `test` names the split that is tested on. The features need an `image` of uint8 and a `label`;
+    others are ignored. Images of any size need a `cut`, those of one size take none.
     Raises DataError where it is missing, in another format, or not what its metadata say.
     """
     folder = prepared_folder(name, data_dir)
-    sources = {split: open_split(folder, split) for split in ("train", "test")}
+    sources = {"train": open_split(folder, "train"), "test": open_split(folder, test)}
+    if None in sources["train"].image_shape:
+        check.require(cut is not None, f"{name}, whose images are of any size", "an image_size",
+                      "none", "set data.image_size to the pixels a side that are cut out of them")
+        sources = {split: cut_to(source, cut) for split, source in sources.items()}
+    else:
+        size = list(sources["train"].image_shape[:2])
+        check.require(
+            cut is None or size == [cut.size] * 2, name, f"image_size={size[0]} or none",
+            cut and cut.size, "leave it out: a network resizes what it is given",
+        )
     train = sources["train"]
     return Dataset(
         name=name, class_names=train.class_names, image_shape=train.image_shape, **sources
     )
 
 
-def prepared_folder(name: str, data_dir: str | Path) -> Path:
-    """The newest data_dir/name/version that is array_record; DataError says what is there."""
-    root = Path(data_dir).expanduser()
-    found = {}
-    for path in (root / name).glob("*/dataset_info.json"):
-        if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name):
-            found[path.parent] = _file_format(path)
-    ready = [folder for folder, kind in found.items() if kind == "array_record"]
-    if ready:
-        return max(ready, key=lambda folder: tuple(map(int, folder.name.split("."))))
-    if found:
-        got = ", ".join(f"{folder} as {kind}" for folder, kind in sorted(found.items()))
-    else:
-        place = root / name if (root / name).is_dir() else root
-        got = f"{place}, {_contents(place)}"
-    source = ARCHIVES.get(name, "PATH")
-    raise check.DataError(check.sentence(
-        name, f"a prepared data set of array_record files in {root / name}/VERSION", got,
-        f"run `python -m launch.prepare --source={source} --data_dir={root}`",
-    ))
-
-
 def open_split(folder: Path, split: str) -> Source:
     """One split of a prepared folder; a folder that has not changed is opened once per process."""
     files = []
     for path in sorted(folder.iterdir()):
-        stat = path.stat()
-        files.append((path.name, stat.st_size, stat.st_mtime_ns))
+        if not stored_labels.is_one(path):  # written when a split is opened first
+            stat = path.stat()
+            files.append((path.name, stat.st_size, stat.st_mtime_ns))
     return _open(folder.resolve(), split, tuple(files))
 
 
 @functools.lru_cache(maxsize=4)
 def _open(folder: Path, split: str, files: tuple) -> Source:
-    del files  # part of the cache's key: changed files are opened anew
-    name = f"{folder.parent.name} {split}"
-    try:
-        info = tfds.builder_from_directory(folder).info
-        features, splits = info.features, info.splits
-    except Exception as error:  # whatever TFDS says of a broken folder
-        raise check.DataError(check.sentence(
-            str(folder), "metadata that TFDS can read", f"{type(error).__name__}: {error}", _AGAIN
-        )) from error
+    name, info = f"{folder.parent.name} {split}", metadata(folder)
+    features, splits = info.features, info.splits
     check.require(
-        split in splits, name, f"a split {split!r}", sorted(splits), _AGAIN, check.DataError
+        split in splits, name, f"a split {split!r}", sorted(splits), AGAIN, check.DataError
     )
     _require_features(name, features)
     reader = Records(folder, split, tuple(features["image"].shape))
-    labels = reader.labels()
+    own = tuple(file for file in files if f"-{split}.array_record" in file[0])
+    labels = stored_labels.read(folder, split, own, len(reader), reader.labels)
     classes = features["label"].num_classes
     require_labels(name, labels, classes)
     return Source(
@@ -99,7 +86,10 @@ def _open(folder: Path, split: str, files: tuple) -> Source:
 
 
 class Records:
-    """A `source.Reader` of one split's records; pickled without the pixels it keeps."""
+    """A `source.Reader` of one split's records; pickled without the pixels it keeps.
+
+    Images of any size have None for height and width in `image_shape`; they are read by `each`.
+    """
 
     def __init__(self, folder: Path, split: str, image_shape: tuple[int, int, int]):
         self.folder, self.split, self.image_shape = folder, split, image_shape
@@ -115,6 +105,9 @@ class Records:
         self._lock = threading.Lock()
         self._kept = self._known = None
 
+    def __len__(self) -> int:
+        return len(self._raw)
+
     def __getstate__(self) -> tuple:
         return self.folder, self.split, self.image_shape, self.name
 
@@ -124,8 +117,10 @@ class Records:
 
     def labels(self, feature: str = "label") -> np.ndarray:
         """[N] int32, read from all records without decoding an image."""
-        labels = np.empty(len(self._raw), np.int64)
-        for chunk in _chunks(np.arange(len(labels))):
+        labels = np.empty(len(self), np.int64)
+        chunks = _chunks(np.arange(len(labels)))
+        for chunk in tqdm.tqdm(chunks, f"{self.name}: reading the {feature}s once",
+                               disable=None if len(chunks) > _MANY else True):
             for position, example in zip(chunk, self._examples(chunk)):
                 values = example.features.feature[feature].int64_list.value
                 if len(values) != 1:
@@ -161,12 +156,40 @@ class Records:
             return read_only(self._kept)
         return self._kept[positions]
 
+    def each(self, positions: np.ndarray, decode: Callable[[int, bytes], np.ndarray]
+             ) -> list[np.ndarray | check.DataError]:
+        """What `decode(place, encoded)` makes of every image, or the DataError that names it."""
+        def attempt(place, position, example):
+            if isinstance(example, check.DataError):
+                return example
+            try:
+                return decode(place, example.features.feature["image"].bytes_list.value[0])
+            except MemoryError:
+                raise
+            except Exception as error:  # Pillow and its decoders raise many kinds
+                what = f"{type(error).__name__}: {error}"
+                return self._error(position, example, "an image", what)
+
+        found = self._examples_or_errors(positions)
+        return [attempt(place, *pair) for place, pair in enumerate(zip(positions, found))]
+
+    def _examples_or_errors(self, positions):
+        try:
+            return self._examples(positions)
+        except check.DataError as error:  # of one record: the others are read without it
+            if len(positions) == 1:
+                return [error]
+        return [self._examples_or_errors(positions[place : place + 1])[0]
+                for place in range(len(positions))]
+
     def _examples(self, positions: np.ndarray) -> list[tf_example_pb2.Example]:
         try:
             raw = self._raw.__getitems__([int(position) for position in positions])
         except Exception as error:  # array_record raises many kinds
+            if len(positions) == 1:
+                raise self._error(positions[0], None, "a readable record", error) from error
             raise check.DataError(check.sentence(
-                f"{self.name} in {self.folder}", "readable records", error, _AGAIN
+                f"{self.name} in {self.folder}", "readable records", error, AGAIN
             )) from error
         examples = []
         for position, record in zip(positions, raw, strict=True):
@@ -190,10 +213,12 @@ class Records:
         return pixels
 
     def _error(self, position, example, expected, got) -> check.DataError:
-        ids = example.features.feature["id"].bytes_list.value if example else ()
-        called = f" (id {ids[0].decode(errors='replace')})" if ids else ""
+        called = ""
+        for key in ("id", "file_name") if example else ():
+            for value in example.features.feature[key].bytes_list.value:
+                called = f" ({key.replace('_', ' ')} {value.decode(errors='replace')})"
         what = f"{self.name} record {position}{called} in {self.folder}"
-        return check.DataError(check.sentence(what, expected, got, _AGAIN))
+        return check.DataError(check.sentence(what, expected, got, AGAIN))
 
 
 def _chunks(positions: np.ndarray) -> list[np.ndarray]:
@@ -207,11 +232,11 @@ def _require_whole(info) -> None:
             count = ArrayRecordReader(part.filename).num_records()
         except Exception as error:  # array_record raises many kinds
             raise check.DataError(check.sentence(
-                part.filename, f"{part.examples_in_shard} records", error, _AGAIN
+                part.filename, f"{part.examples_in_shard} records", error, AGAIN
             )) from error
         check.require(
             count == part.examples_in_shard, part.filename, f"{part.examples_in_shard} records",
-            f"{count}, so the file is cut off or not this data set's", _AGAIN, check.DataError,
+            f"{count}, so the file is cut off or not this data set's", AGAIN, check.DataError,
         )
 
 
@@ -220,26 +245,10 @@ def _require_features(name: str, features) -> None:
     image, label = known.get("image"), known.get("label")
     fits = (
         isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
-        and None not in image.shape and image.np_dtype == np.uint8
+        and (None not in image.shape or image.shape == (None, None, 3))
+        and image.np_dtype == np.uint8
     )
     check.require(
-        fits, name, "features `image` (uint8, of fixed shape) and `label`", features,
+        fits, name, "features `image` (uint8, of one shape or any) and `label`", features,
         "prepare it with launch.prepare", check.DataError,
     )
-
-
-def _file_format(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text()).get("fileFormat", "tfrecord"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise check.DataError(check.sentence(
-            str(path), "TFDS metadata", error, _AGAIN
-        )) from error
-
-
-def _contents(place: Path) -> str:
-    if not place.is_dir():
-        return "which is not a folder" if place.exists() else "which does not exist"
-    names: Sequence[str] = sorted(path.name for path in place.iterdir())
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"which holds {', '.join(names[:8])}{more}" if names else "which is empty"

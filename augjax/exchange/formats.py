@@ -142,11 +142,14 @@ def _load_safetensors(path: Path) -> Forward:
     with safetensors.safe_open(path, "numpy") as file:
         described = file.metadata() or {}
     try:
-        net = network(json.loads(described["model"]))
-        image_shape = tuple(json.loads(described["image_shape"]))
-    except (KeyError, TypeError, ValueError) as error:
+        model, image_shape = (json.loads(described[name]) for name in ("model", "image_shape"))
+        net = network(model)
+        check.typed("image_shape", image_shape, tuple[int, int, int])
+        check.require(min(image_shape) > 0 and image_shape[2] == model["image_shape"][2],
+                      "image_shape", "[H, W, C] with the model's C", image_shape, FETCH)
+        params, stats = jax.eval_shape(net.init, jax.random.key(0))
+    except Exception as error:  # noqa: BLE001 a file may say anything of itself
         raise _broken(path, "safetensors", error) from error
-    params, stats = jax.eval_shape(net.init, jax.random.key(0))
     whole = {"params": params, "batch_stats": stats}
     wanted = {name: Tensor(leaf.shape, leaf.dtype.name)
               for name, leaf in tree.flatten(whole).items()}
@@ -158,7 +161,7 @@ def _load_safetensors(path: Path) -> Forward:
     loaded = tree.map_with_path(lambda name, _: arrays[name], whole)
     predict = jax.jit(lambda variables, image: net.predict(variables, rows_of(image), 0).logits)
     return _taking(lambda image: predict((loaded["params"], loaded["batch_stats"]), image),
-                   image_shape)
+                   tuple(image_shape))
 
 
 # --- onnx ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from augjax.augment import plain
-from augjax.data import Source
+from augjax.data import in_order, Source
 from augjax.train import sharding
 from augjax.types import Batch, Net, Params, PyTree, record, Transform
 
@@ -45,17 +45,9 @@ class Branches:
 
 
 def batches(source: Source, batch_size: int, mesh: Mesh) -> Iterator[Batch]:
-    """Every image once, in order, on the mesh; padding has index -1."""
-    processes = jax.process_count()
-    share = batch_size // processes
-    for start in range(0, len(source), batch_size):
-        places = np.arange(start, start + batch_size)
-        mine = places[jax.process_index() * share:][:share]
-        real = mine < len(source)
-        index = np.where(real, mine, -1).astype(np.int32)
-        clipped = np.minimum(mine, len(source) - 1)
-        local = Batch(source.read(clipped), source.labels[clipped].astype(np.int32), index)
-        where = sharding.over_data(mesh)
+    """Every image once, in order, on the mesh; padding, and what cannot be read, has index -1."""
+    where, part = sharding.over_data(mesh), (jax.process_index(), jax.process_count())
+    for local in in_order(source, batch_size, part):
         yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), local)
 
 

@@ -100,8 +100,11 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
     update = compile_step(shared, phase, state, frozen)
     compile_evaluation(shared, phase, state)  # now, so that no evaluation has to wait for it
     shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
-    with contextlib.closing(Reporter(recipe, phase, shared.workdir, step)) as reporter:
-        feeding = sources(shared, phase, step, total)
+    with contextlib.ExitStack() as stack:
+        reporter = stack.enter_context(
+            contextlib.closing(Reporter(recipe, phase, shared.workdir, step)))
+        feeding = stack.enter_context(contextlib.closing(
+            sources(shared, phase, step, total, reporter.bad_image)))  # a stop ends its workers
         while step < total:
             if step and recipe.evaluation_due(phase, step):
                 evaluate_now(shared, phase, state, step, reporter)

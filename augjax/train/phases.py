@@ -87,7 +87,8 @@ class Recipe:
     phases: Sequence[Phase]
     data: Dataset
     seed: int = 0
-    resident: bool = True  # the training images lie on the device; else grain feeds them
+    resident: bool = True  # the training images lie on the device; else the host feeds them
+    workers: int = 0  # processes that decode on each host; 0: `data.workers_for`
     fsdp: bool = False
     log_every: int = 50  # steps
     save_epochs: float = 1.0

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 import numpy as np
 
 from augjax import tree
-from augjax.data import feed, resident
+from augjax.data import feed, resident, workers_for
 from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start
 from augjax.train.phases import Phase, Recipe
 from augjax.train.state import TrainState
@@ -158,16 +158,19 @@ def place_plan(shared: Run, plan: Plan) -> Plan:
     return jax.tree.map(lambda leaf: sharding.place(leaf, whole), plan)
 
 
-def sources(shared: Run, phase: Phase, step: int, end: int) -> Iterator[Resident | Batch]:
-    """What the update reads at each step from `step` to `end`."""
+def sources(shared: Run, phase: Phase, step: int, end: int, told: Callable[[str], None] = print
+            ) -> Iterator[Resident | Batch]:
+    """What the update reads at each step from `step` to `end`; `told` hears of bad images."""
     if shared.resident:
         for _ in range(step, end):
             yield shared.resident
         return
     where = sharding.over_data(shared.mesh)
     part = (jax.process_index(), jax.process_count())
-    for batch in feed(shared.recipe.data.train, shared.recipe.seed, phase.batch_size, step,
-                      end - step, part):
+    train, seed = shared.recipe.data.train, shared.recipe.seed
+    workers = shared.recipe.workers or workers_for(train)
+    for batch in feed(train, seed, phase.batch_size, step, end - step, part, workers=workers,
+                      told=told):
         yield jax.tree.map(lambda x: jax.make_array_from_process_local_data(where, x), batch)
 
 

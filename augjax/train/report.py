@@ -1,15 +1,21 @@
 """From the device's reports to rows: read one row late, so that the device never waits for us."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import contextlib
+import math
 from pathlib import Path
 import time
 from typing import Any
 
 import jax
+import numpy as np
 
-from augjax import check
+from augjax import check, data, tree
+from augjax.train import files, folder, start
 from augjax.train.metrics import Log, Progress
 from augjax.train.phases import Phase, Recipe
+
+BAD_STEP = "bad_step.json"
 
 
 class Reporter:
@@ -21,11 +27,12 @@ class Reporter:
         self.recipe, self.phase, self.total = recipe, phase, recipe.steps(phase)
         before = recipe.phases[: recipe.number(phase)]
         self.steps_before = sum(recipe.steps(other) for other in before)
-        quiet = jax.process_index() > 0
+        self._workdir, quiet = workdir, jax.process_index() > 0
         self._log, self._share = Log(workdir, phase.name, step, quiet), share
         title = phase.name if title is None else title
         self._progress = Progress(title, self.total, quiet or not title)
-        self._pending: tuple[int, Any] | None = None  # a row of the log that is not read yet
+        self._pending: tuple[int, Any, int] | None = None  # a row of the log that is not read yet
+        self._bad_images = 0  # of the host's feed, since the last row
         self._latest: tuple[int, Any] = (step, None)
         self._row_step, self._row_time = step, time.perf_counter()
 
@@ -34,7 +41,12 @@ class Reporter:
         self._latest = step, report
         if step % self.recipe.log_every == 0 or step == self.total:
             self._write_pending()
-            self._pending = step, report
+            self._pending, self._bad_images = (step, report, self._bad_images), 0
+
+    def bad_image(self, sentence: str) -> None:
+        """Says and counts an image that could not be read."""
+        self._bad_images += 1
+        self.say(sentence)
 
     def drain(self) -> None:
         """Writes what is pending and makes sure that the latest step is sound.
@@ -51,7 +63,18 @@ class Reporter:
         self._log.flush()
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the evaluation row of a step, and keeps its time out of the training speed."""
+        """Writes the evaluation row of a step, and keeps its time out of the training speed.
+
+        Raises NumericsError, and writes nothing, where a number is not finite: what was trained
+        may still be, as BatchNorm's running statistics and the average are seen here alone.
+        """
+        bad = sorted(name for name, value in values.items() if not math.isfinite(value))
+        check.require(
+            not bad, f"phase {self.phase.name!r}",
+            f"finite numbers in the evaluation of step {step}",
+            f"NaN or infinity in {', '.join(bad)}",
+            "look at BatchNorm's running statistics and at the moving average, which may have gone "
+            "bad before the loss; saves of that time hold them too", check.NumericsError)
         now = time.perf_counter()
         seconds = self._share * (now - self._row_time)
         self._log.row("eval", step, {**values, "seconds": round(seconds, 4)})
@@ -67,7 +90,7 @@ class Reporter:
     def _write_pending(self) -> None:
         if self._pending is None:
             return
-        (step, report), self._pending = self._pending, None
+        (step, report, bad_images), self._pending = self._pending, None
         report = jax.device_get(report)
         self._require_finite(int(report["bad_step"]))
         now = time.perf_counter()
@@ -75,6 +98,8 @@ class Reporter:
         images = (step - self._row_step) * self.phase.batch_size
         speed = images / seconds if seconds > 0 else 0.0
         values = {name: float(value) for name, value in report["metrics"].items()}
+        if not self.recipe.resident:
+            values["data_bad"] = bad_images
         epoch = step / self.recipe.steps_per_epoch(self.phase)
         self._log.row("train", step, {
             "epoch": round(epoch, 6), **values,
@@ -85,9 +110,51 @@ class Reporter:
         self._row_step, self._row_time = step, now
 
     def _require_finite(self, bad_step: int) -> None:
-        check.require(
-            bad_step < 0, f"phase {self.phase.name!r}", "finite losses and gradients",
-            f"NaN or infinity first at step {bad_step + 1}",
-            "lower the learning rate or look at that batch; the last good checkpoint is untouched",
-            check.NumericsError,
-        )
+        if bad_step < 0:
+            return
+        path = files.place(self._workdir) / BAD_STEP
+        if jax.process_index() == 0:
+            with contextlib.suppress(OSError):  # a full disk must not hide what follows
+                folder.write_json(path, facts_of_step(self.recipe, self.phase, bad_step))
+        raise check.NumericsError(check.sentence(
+            f"phase {self.phase.name!r}", "finite losses and gradients",
+            f"NaN or infinity first at step {bad_step + 1}, whose images, key and knobs are in "
+            f"{path}", "lower the learning rate or look at that batch; the last good checkpoint is "
+            "untouched"))
+
+
+def facts_of_step(recipe: Recipe, phase: Phase, step: int) -> dict[str, Any]:
+    """What repeats one update by itself: its images, its key and how its knobs stood.
+
+    `step` counts the updates of the phase before it. "images" are places in the training images;
+    "knobs" have every policy's numbers, the terms' weights and the learning rate, by path.
+    """
+    images = data.batch_indices(recipe.data.train, recipe.seed, phase.batch_size, step)
+    plan = start.plan(phase, recipe, step // recipe.steps_per_epoch(phase))
+    here = tree.flatten(jax.tree.map(lambda rows: rows[step - int(plan.first)], plan.knobs))
+    key = jax.random.fold_in(start.phase_key(recipe, phase), step)
+    return {
+        "phase": phase.name, "step": step + 1, "data": recipe.data.train.name,
+        "images": images.tolist(), "labels": recipe.data.train.labels[images].tolist(),
+        "key": jax.random.key_data(key).tolist(),
+        "knobs": {path: np.asarray(value).tolist() for path, value in here.items()},
+    }
+
+
+@contextlib.contextmanager
+def within_memory(phase: Phase) -> Iterator[None]:
+    """Says what would help where a device, or the host, has no room for a phase; ConfigError."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        told = (str(error).strip() or "no room on the host").splitlines()[0][:300].rstrip(".")
+        name = phase.name
+        raise check.ConfigError(check.sentence(
+            f"phase {name!r}, {phase.batch_size} images an update in {phase.accumulate} parts",
+            "to fit into the memory", told,
+            f"try --config.{name}.accumulate={2 * phase.accumulate}, a smaller "
+            f"--config.{name}.batch_size or --config.{name}.eval.batch_size, "
+            "--config.data.resident=False for large data, or --config.mesh.fsdp=True on several "
+            "devices; --dry_run counts the bytes")) from error

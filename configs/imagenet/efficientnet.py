@@ -37,7 +37,7 @@ def get_config(arg: str = "b0") -> ConfigDict:
         phases = {"teacher": _phase(teacher, tiny), "student": taught}
     return defaults.config(
         phases=phases,
-        data={"name": "imagenet2012", "image_size": size, "resident": False,
+        data={"name": "imagenet2012", "image_size": size, "crop": "efficientnet", "resident": False,
               "limit": 32 if tiny else 0},
         mesh={"fsdp": row in ("b7", "b8")},
         log={"every_steps": 100},

@@ -134,7 +134,7 @@ def _row(chosen: dict[str, str], name: str, magnitude: int, kd: KD | None = None
                                          renormalise=chosen["topk"] == "renormalised")
     return defaults.config(
         {"student": student},
-        data={"name": "imagenet2012", "image_size": size, "resident": False,
+        data={"name": "imagenet2012", "image_size": size, "crop": "efficientnet", "resident": False,
               "limit": 32 if tiny else 0},
         mesh={"fsdp": name in ("b7", "b8")}, log={"every_steps": 100})
 

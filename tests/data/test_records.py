@@ -5,15 +5,15 @@ import json
 import pickle
 import shutil
 
-from archive_maker import COUNTS, files_of, random_splits, write_folder
+from prepare.archive_maker import COUNTS, files_of, random_splits, write_folder
 import numpy as np
 from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
 from augjax import check, data
-from augjax.data import records
-from augjax.data.prepare import prepare
+from augjax.data import prepared, records
+from augjax.prepare import prepare
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_tfrecord_is_named(small):
 
 def test_the_newest_version_is_read(small):
     shutil.copytree(small / "cifar10/3.0.2", small / "cifar10/3.0.10")
-    assert records.prepared_folder("cifar10", small).name == "3.0.10"
+    assert prepared.prepared_folder("cifar10", small).name == "3.0.10"
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])

@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 
-from augjax.data.archives import CLASSES, LAYOUTS, Layout, Split
+from augjax.prepare.archives import CLASSES, LAYOUTS, Layout, Split
 
 COUNTS = {"train": 100, "test": 100}  # a record for each of 100 classes, 10 for each of 10
 KINDS = {f"{layout.dataset}-{layout.version}": layout for layout in LAYOUTS}

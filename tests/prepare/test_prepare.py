@@ -15,10 +15,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from augjax import check, data
-from augjax.data import prepare as module
-from augjax.data.archives import Split
-from augjax.data.prepare import prepare
-from augjax.data.unpickle import load_plain
+from augjax.prepare import cifar_sets as module
+from augjax.prepare.archives import Split
+from augjax.prepare import prepare
+from augjax.prepare.unpickle import load_plain
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,13 +118,13 @@ def missing(files):
 
 def few(files):
     files["data_batch_3.bin"] = files["data_batch_3.bin"][3073:]
-    return "train: expected 100 images, got 99"
+    return "train, label: expected 100 images, got 99"
 
 
 def uneven(files):
     first = files["test_batch.bin"][0]
     files["test_batch.bin"] = bytes([(first + 1) % 10]) + files["test_batch.bin"][1:]
-    return "test: expected 10 images for each label, got "
+    return "test, label: expected 10 images for each label, got 9 for "
 
 
 def label(files):
@@ -140,7 +140,7 @@ def names(files):
 def nothing(files):
     files.clear()
     files["a.txt"] = b""
-    return "got none of them"
+    return "or a tree (folder, .zip or .tar) of train/CLASS/* and val/CLASS/*, got a.txt"
 
 
 @pytest.mark.parametrize("spoil", [cut, missing, few, uneven, label, names, nothing])
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path):
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         from augjax import check
-        from augjax.data.prepare import prepare
+        from augjax.prepare import prepare
         try:
             prepare({str(source)!r}, {str(tmp_path / "sets")!r}, counts={COUNTS})
         except check.DataError as error:

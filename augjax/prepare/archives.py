@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 from augjax import check
-from augjax.data.unpickle import load_plain
+from augjax.prepare.unpickle import load_plain
 
 PIXELS = 32 * 32 * 3
 _LARGEST = 2**29  # bytes; the largest published file has 154 MB
@@ -105,6 +105,12 @@ def read_archive(source: Path, dataset: str | None = None) -> Archive:
     return Archive(layout.dataset, names, splits)
 
 
+def holds_cifar(source: Path) -> bool:
+    """Whether a folder, or one in it, has a file that is called as one of CIFAR's."""
+    folders = (source, *(path for path in source.iterdir() if path.is_dir()))
+    return any((folder / file).is_file() for folder in folders for file in _known_files())
+
+
 def _recognise(source, folders, dataset):
     """The one (layout, {file: bytes}) whose files are all there."""
     wanted = [layout for layout in LAYOUTS if dataset in (None, layout.dataset)]
@@ -127,7 +133,7 @@ def _recognise(source, folders, dataset):
         expected = " or ".join(f"{layout.dataset} ({layout.version})" for layout in wanted)
         raise check.DataError(check.sentence(
             str(source), f"the files of {expected}", "none of them",
-            "give a published CIFAR archive",
+            "give a published CIFAR archive, or see --help for what else is read",
         ))
     raise check.DataError(check.sentence(
         str(source), f"all files of {nearest.dataset} ({nearest.version})",

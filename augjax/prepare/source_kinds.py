@@ -1,0 +1,102 @@
+"""What lies at a path: looks at files, folders and archives, and has the right reader read them."""
+
+import os
+from pathlib import Path
+
+from augjax import check
+from augjax.prepare import image_layouts, image_places, tfrecords
+from augjax.prepare.archives import Archive, CLASSES, holds_cifar, read_archive
+from augjax.prepare.image_layouts import Listing
+from augjax.prepare.image_sets import ImageSet
+
+_LOOKED_FOR = (
+    "a CIFAR archive or its folder, ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, "
+    "tiny-imagenet-200 (.zip or folder), a TFDS folder of tfrecord files, or a tree (folder, .zip "
+    "or .tar) of train/CLASS/* and val/CLASS/*"
+)
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
+
+
+def recognise(source: Path, dataset: str | None) -> Archive | ImageSet:
+    """The images at `source`, an Archive where it is CIFAR as published.
+
+    `dataset` names a class-per-folder tree, or says which where a folder holds several. Raises
+    DataError where nothing is known there, ConfigError where `dataset` does not fit.
+    """
+    check.require(os.path.exists(source), "--source", _LOOKED_FOR, f"{source}, not there",
+                  "give the path of an archive or folder on this disk", check.DataError)
+    try:
+        found = _folder(source, dataset) if source.is_dir() else _file(source, dataset)
+    except OSError as error:
+        raise check.DataError(check.sentence(
+            str(source), "files that can be read", error, "see to their permissions and the disk"
+        )) from error
+    if isinstance(found, ImageSet):
+        check.require(
+            dataset in (None, found.name), "--dataset", f"{found.name!r}, which {source} holds",
+            repr(dataset), "leave it out",
+        )
+    return found
+
+
+def _folder(source: Path, dataset: str | None) -> Archive | ImageSet:
+    prepared = tfrecords.find(source, dataset)
+    if prepared:
+        _require_one(source, prepared, "TFDS folder")
+        return tfrecords.read_folder(prepared[0])
+    if any((source / tar).is_file() for tar in image_layouts.TARS.values()):
+        return image_layouts.imagenet_tars(source)
+    if holds_cifar(source):
+        return _cifar(source, dataset)
+    below = sorted(path for path in source.iterdir() if path.is_dir())
+    roots = [root for root in (source, source / "ILSVRC/Data/CLS-LOC", *below)
+             if (root / "train").is_dir()]
+    if not roots:
+        raise _unknown(source, [path.name for path in source.iterdir()])
+    _require_one(source, roots, "tree with a folder `train`")
+    return _layout(source, image_places.list_folder(roots[0]), dataset)
+
+
+def _file(source: Path, dataset: str | None) -> Archive | ImageSet:
+    check.require(source.name not in image_layouts.TARS.values(), str(source),
+                  "the folder with both of ImageNet's tars", "one of them",
+                  f"give --source={source.parent}", check.DataError)
+    with open(source, "rb") as file:
+        magic = file.read(6)
+    if magic.startswith(b"PK"):
+        return _layout(source, image_places.below_common(image_places.list_zip(source)), dataset)
+    packed = not magic or magic.startswith(_COMPRESSED)  # which CIFAR is, and trees may not be
+    if not packed or dataset not in (None, *CLASSES):
+        listing = image_places.below_common(image_places.list_tar(source))
+        if any(path.startswith("train/") for path in listing):
+            return _layout(source, listing, dataset)
+    return _cifar(source, dataset)
+
+
+def _layout(source: Path, listing: Listing, dataset: str | None) -> ImageSet:
+    if "wnids.txt" in listing:
+        return image_layouts.tiny_imagenet(str(source), listing)
+    trained = [path for path in listing if path.startswith("train/")]
+    if not any(path.count("/") == 2 and image_places.is_image(path) for path in trained):
+        raise _unknown(source, trained or listing)
+    return image_layouts.class_tree(str(source), listing, dataset)
+
+
+def _cifar(source: Path, dataset: str | None) -> Archive:
+    if dataset is not None:
+        check.one_of("--dataset", dataset, CLASSES)
+    return read_archive(source, dataset)
+
+
+def _require_one(source: Path, found: list[Path], kind: str) -> None:
+    check.require(len(found) == 1, str(source), f"one {kind}", ", ".join(map(str, found[:8])),
+                  "name one of them by --source")
+
+
+def _unknown(source: Path, names) -> check.DataError:
+    names = sorted(names)
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return check.DataError(check.sentence(
+        str(source), _LOOKED_FOR, f"{', '.join(names[:8])}{more}" if names else "an empty folder",
+        "give the path of one of these",
+    ))

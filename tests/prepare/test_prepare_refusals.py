@@ -1,0 +1,171 @@
+"""Sources that are none, names that are taken, archives cut off, and images that are bad."""
+
+import gzip
+from pathlib import Path
+
+from image_maker import encoded, flower_files, scan, tar_of, tiny_files, write_tree, write_zip
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from augjax import check
+from augjax.prepare import image_bytes, image_places, target_folder
+from augjax.prepare import prepare
+from launch.prepare import told
+
+
+@pytest.mark.parametrize("name, sentence", [
+    (None, "--dataset: expected a name for these images, got none. Choose one, such as"),
+    ("cifar10", "got 'cifar10'. Choose another"),
+    ("Flowers!", "a new name of small letters"),
+    ("../flowers", "a new name of small letters"),
+])
+def test_a_tree_needs_a_name_of_its_own(tmp_path, name, sentence):
+    source = write_tree(tmp_path / "in", flower_files())
+    with pytest.raises(check.ConfigError, match=sentence):
+        prepare(source, tmp_path / "sets", name)
+    assert not (tmp_path / "sets").exists()
+
+
+@pytest.mark.parametrize("files, sentence", [
+    ({}, "got an empty folder"),
+    ({"notes.txt": b""}, "ILSVRC2012_img_train.tar and .*, got notes.txt"),
+    ({"train/x.jpg": b""}, "got train/x.jpg"),
+    ({"train/a/x.jpg": b""}, "in test, beside train, got none"),
+    ({"train/a/x.jpg": b"", "val/a/x.jpg": b"", "validation/a/x.jpg": b""}, "val and validation"),
+    ({"train/a/x.jpg": b"", "val/b/x.jpg": b""}, "val: expected classes among the 1 known ones"),
+])
+def test_other_folders_are_refused(tmp_path, files, sentence):
+    (tmp_path / "in").mkdir()
+    write_tree(tmp_path / "in", files)
+    with pytest.raises(check.DataError, match=sentence):
+        prepare(tmp_path / "in", tmp_path / "sets", "flowers")
+    assert not (tmp_path / "sets").exists()
+
+
+def test_the_wrong_name_for_a_known_set_is_refused(tmp_path):
+    source = write_tree(tmp_path / "in", tiny_files(classes=2))
+    with pytest.raises(check.ConfigError, match="expected 'tiny_imagenet', which .* holds"):
+        prepare(source, tmp_path / "sets", "imagenet2012")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_truncated_archive_is_refused(tmp_path, kind, share):
+    path, files = tmp_path / f"photos.{kind}", flower_files()
+    path.write_bytes(tar_of(files)) if kind == "tar" else write_zip(path, files)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(check.DataError, match="photos.* expected a whole"):
+        prepare(path, tmp_path / "sets", "flowers")
+
+
+def test_a_tar_cut_off_within_a_tar_is_refused(tmp_path):
+    inner = tar_of({"n01440764_1.JPEG": scan(0)})
+    whole = {"n01440764.tar": inner, "n01443537.tar": tar_of({"n01443537_1.JPEG": scan(1)})}
+    (tmp_path / "whole.tar").write_bytes(tar_of(whole))
+    (tmp_path / "cut.tar").write_bytes(tar_of(whole | {"n01440764.tar": inner[:600]}))
+    for file in ("whole.tar", "cut.tar"):
+        place = image_places.list_tar(tmp_path / file)["n01440764.tar"]
+        if file == "whole.tar":
+            found = image_places.list_tar(tmp_path / file, place.offset, place.size)
+            assert image_places.read(found["n01440764_1.JPEG"]) == scan(0)
+            continue
+        with pytest.raises(check.DataError, match="n01440764_1.JPEG goes beyond the end"):
+            image_places.list_tar(tmp_path / file, place.offset, place.size)
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    deep = encoded(np.arange(900, dtype=np.uint16).reshape(30, 30), "PNG")
+    write_tree(tmp_path / "in", flower_files(form="PNG") | {"train/iris/deep.png": deep})
+    with pytest.raises(check.DataError, match=r"deep.png \(it is PNG in I;16, not of 8 bits"):
+        prepare(tmp_path / "in", tmp_path / "sets", "flowers")
+
+
+def test_a_compressed_tar_of_images_is_refused(tmp_path):
+    (tmp_path / "in.tar.gz").write_bytes(gzip.compress(tar_of(flower_files())))
+    with pytest.raises(check.DataError, match="Unpack its compression first"):
+        prepare(tmp_path / "in.tar.gz", tmp_path / "sets", "flowers")
+
+
+def test_a_member_of_a_tar_or_zip_cannot_reach_outside(tmp_path):
+    files = {f"../../outside/{path}": data for path, data in flower_files().items()}
+    files |= {f"/tmp/absolute/{path}": data for path, data in flower_files().items()}
+    (tmp_path / "in.tar").write_bytes(tar_of(files))
+    write_zip(tmp_path / "in.zip", files)
+    for source in ("in.tar", "in.zip"):
+        prepare(tmp_path / source, tmp_path / source[3:], "flowers")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"in.tar", "in.zip", "tar", "zip"} and not Path("/tmp/absolute").exists()
+    assert not (tmp_path.parent / "outside").exists()
+    assert not (tmp_path.parent.parent / "outside").exists()
+
+
+# --- bad images ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path):
+    """18 + 6 photographs, which make 5 + 2 shards."""
+    write_tree(tmp_path / "in", flower_files())
+    return tmp_path
+
+
+def make(root, sets="sets", **options):
+    return prepare(root / "in", root / sets, "flowers", shard_images=4, **options)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def spoil(root):
+    files = flower_files()
+    write_tree(root / "in", {
+        "train/iris/0.jpg": files["train/iris/0.jpg"][:900],
+        "train/rose/3.jpg": b"",
+        "val/rose/6.jpg": b"\xff\xd8" + bytes(500),
+    })
+    return files
+
+
+def test_bad_images_are_all_named_and_can_be_mended(source, monkeypatch):
+    whole = contents(make(source, "whole"))
+    files = spoil(source)
+    with pytest.raises(check.DataError) as caught:
+        make(source)
+    text = str(caught.value)
+    assert "3 that do not: " in text and "in/train/iris/0.jpg (image file is truncated" in text
+    assert "in/train/rose/3.jpg (" in text and "in/val/rose/6.jpg (" in text and "skip_bad" in text
+    assert not (source / "sets/flowers/1.0.0").exists()
+    write_tree(source / "in", files)
+    redone, example = [], image_bytes.example
+    monkeypatch.setattr(image_bytes, "example", lambda *a: redone.append(a) or example(*a))
+    assert contents(make(source)) == whole and 7 < len(redone) < 15  # three shards of seven
+
+
+def test_bad_images_can_be_left_out(source):
+    spoil(source)
+    target = make(source, skip_bad=True)
+    assert {split.name: split.num_examples for split in
+            tfds.builder_from_directory(target).info.splits.values()} == {
+        "train": 16, "validation": 5}
+    listed = (target / "skipped.txt").read_text().splitlines()
+    assert len(listed) == 3 and any("train/iris/0.jpg (image file is trunc" in x for x in listed)
+    assert told(target_folder.summary(target)) == [
+        "train: 16 images", "validation: 5 images", "left out: 3 images, see skipped.txt"]
+    assert make(source) == target
+
+
+def test_of_many_bad_images_twenty_are_named(tmp_path):
+    files = flower_files(images=10)
+    write_tree(tmp_path / "in", {path: b"no image" for path in files})
+    with pytest.raises(check.DataError, match="36 that do not: .* and 16 more. Replace") as caught:
+        prepare(tmp_path / "in", tmp_path / "sets", "flowers")
+    assert str(caught.value).count(".jpg") == 20
+
+
+def test_a_class_may_not_lose_all_its_images(source):
+    for path in (source / "in/train/iris").iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(check.DataError, match="train: expected some images for each label, got 0"):
+        make(source, skip_bad=True)
