@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from augjax import check, tree
 from augjax.exchange.convert import Converted
-from augjax.train import checkpoint, folder
+from augjax.train import checkpoint, files, folder
 
 PHASE, STEP = "converted", 0  # no step of ours has touched it
 LEARNER = "student"  # what sources in configs look for
@@ -34,10 +34,13 @@ def write_run(
       config: what rebuilds the network, with one phase called PHASE (`defaults.config`).
       probe: measures the network in a run folder: {probe_accuracy, ...} for summary.json.
 
-    Everything is written beside `workdir` and renamed once it is complete. Raises ConfigError where
-    it exists, CheckpointError where it cannot be written; then nothing is left of it.
+    Everything is written beside `workdir` and renamed once it is complete; for an object store, on
+    a disk and put there. Raises ConfigError where it exists, CheckpointError where it cannot be
+    written; then nothing is left of it.
     """
     workdir = require_new(workdir)
+    if files.in_store(workdir):
+        return _put(workdir, converted, config, probe)
     made = [path for path in (workdir.parent, *workdir.parent.parents) if not path.exists()]
     try:
         workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +57,13 @@ def write_run(
 
 def require_new(workdir: str | Path) -> Path:
     """The path in full; raises ConfigError where there is anything of this name."""
-    workdir = Path(workdir).expanduser().absolute()
-    check.require(not workdir.exists(), f"--workdir {workdir}", "a folder that is not there yet",
+    if files.in_store(workdir):
+        workdir = files.place(workdir)
+        there = bool(files.names(workdir))
+    else:
+        workdir = Path(workdir).expanduser().absolute()
+        there = workdir.exists()
+    check.require(not there, f"--workdir {workdir}", "a folder that is not there yet",
                   "one that is", "choose another, or remove it")
     return workdir
 
@@ -68,18 +76,37 @@ def _write_beside(workdir, converted, config, probe):
     partial = Path(tempfile.mkdtemp(prefix=f".{workdir.name}.partial-", dir=workdir.parent))
     try:
         partial.chmod(0o755)  # mkdtemp makes folders that only their owner may enter
-        _write_files(partial, converted, config)
-        measured = probe(partial) if probe else {"probe_accuracy": NOT_MEASURED}
-        summary = {
-            "data": converted.data, "seed": 0, "hardware": folder.hardware(),
-            "phases": {PHASE: {**measured, **_size(converted)}},
-        }
-        folder.write_json(partial / "summary.json", summary)
+        summary = _fill(partial, converted, config, probe)
         partial.rename(workdir)
         return summary
     except BaseException:
         _remove(partial)
         raise
+
+
+def _put(workdir, converted, config, probe):
+    with tempfile.TemporaryDirectory(prefix="augjax-convert-") as scratch:
+        summary = _fill(Path(scratch), converted, config, probe)
+        last = checkpoint.folder_of(scratch, PHASE, STEP) / checkpoint.DIGESTS  # of the only save
+        try:
+            files.upload(Path(scratch), workdir, last.relative_to(scratch).as_posix())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(workdir)
+            raise
+        return summary
+
+
+def _fill(partial, converted, config, probe):
+    """All of the run folder; returns its summary."""
+    _write_files(partial, converted, config)
+    measured = probe(partial) if probe else {"probe_accuracy": NOT_MEASURED}
+    summary = {
+        "data": converted.data, "seed": 0, "hardware": folder.hardware(),
+        "phases": {PHASE: {**measured, **_size(converted)}},
+    }
+    folder.write_json(partial / "summary.json", summary)
+    return summary
 
 
 def _remove(partial: Path) -> None:

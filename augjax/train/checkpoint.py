@@ -3,29 +3,34 @@
 Layout: `<workdir>/checkpoints/<phase>/<step>/` written by Orbax, plus our `digests.json`, written
 last. A folder without digests is a save that never finished: it is never listed, and cleared away
 when the run starts again. Orbax alone would load a flipped bit without a word.
+
+In an object store the layout is the same. Orbax itself would rename there or bring a client of its
+own, so it writes to a folder on the disk of process 0, from which every file is put into the store,
+the digests last; what is read is copied to a disk of each process first.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
-import hashlib
-import json
-import os
 from pathlib import Path
-import shutil
+import tempfile
 import threading
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
+import orbax.checkpoint as v0
 import orbax.checkpoint.experimental.v1 as ocp
 
 from augjax import check, tree
+from augjax.train import files, sharding
+from augjax.train.saves import (
+    clear_unfinished as clear_unfinished, commit as commit, DIGESTS, folder_of as folder_of,
+    FROZEN as FROZEN, remove, set_aside as set_aside, steps as steps, verify as verify,
+)
 
 PyTree = Any
-DIGESTS = "digests.json"
-FROZEN = "frozen"
 
 
 # --- trees <-> what Orbax stores -----------------------------------------------------------------
@@ -55,92 +60,6 @@ def from_nested(template: PyTree, nested: Mapping) -> PyTree:
     return tree.map_with_path(find, template)
 
 
-# --- folders -------------------------------------------------------------------------------------
-
-
-def folder_of(workdir: Path, phase: str, step: int | str) -> Path:
-    """Where a save lies; absolute, as Orbax wants it."""
-    return Path(workdir).absolute() / "checkpoints" / phase / str(step)
-
-
-def steps(workdir: Path, phase: str) -> list[int]:
-    """The committed steps of a phase, ascending."""
-    folder = folder_of(workdir, phase, "")
-    if not folder.is_dir():
-        return []
-    names = [entry.name for entry in folder.iterdir() if (entry / DIGESTS).is_file()]
-    return sorted(int(name) for name in names if name.isdigit())
-
-
-def clear_unfinished(workdir: Path) -> list[str]:
-    """Removes saves that a kill left half done; returns their names."""
-    cleared = []
-    for entry in sorted(folder_of(workdir, "", "").glob("*/*")):
-        if entry.is_dir() and not (entry / DIGESTS).is_file():
-            _remove(entry)
-            cleared.append(f"{entry.parent.name}/{entry.name}")
-    return cleared
-
-
-def set_aside(workdir: Path, phases: Sequence[str]) -> list[tuple[str, int | str, str]]:
-    """Renames altered saves, newest first, until one is whole: [(phase, save, what is wrong)].
-
-    No step of a phase can go on without the phase's frozen networks, so they share their fate.
-    """
-    aside = []
-    for phase in reversed(phases):
-        frozen = folder_of(workdir, phase, FROZEN)
-        cause = _fault(frozen) if frozen.is_dir() else ""
-        for name in (*reversed(steps(workdir, phase)), *[FROZEN] * bool(cause)):
-            folder = folder_of(workdir, phase, name)
-            fault = cause or _fault(folder)
-            if not fault:
-                return aside
-            folder.rename(folder.with_name(f"{name}.altered-{time.time_ns()}"))
-            aside.append((phase, name, fault))
-    return aside
-
-
-def _fault(folder: Path) -> str:
-    try:
-        verify(folder)
-    except check.CheckpointError as error:
-        return str(error)
-    return ""
-
-
-def verify(folder: Path) -> None:
-    """Raises CheckpointError, naming the file, unless every file is what was written."""
-    try:
-        expected = json.loads((folder / DIGESTS).read_text())["files"]
-    except (OSError, ValueError, KeyError) as error:
-        raise check.CheckpointError(
-            check.sentence(str(folder), f"a readable {DIGESTS}", repr(error), _USE_PREVIOUS)
-        ) from error
-    actual = _digests(folder)
-    for name in sorted(set(expected) | set(actual)):
-        check.require(
-            expected.get(name) == actual.get(name), f"checkpoint file {folder / name}",
-            f"SHA-256 {expected.get(name, 'none: the file is unknown')}",
-            actual.get(name, "no such file"), _USE_PREVIOUS, check.CheckpointError,
-        )
-
-
-_USE_PREVIOUS = (
-    "the file was altered or cut off: restore it from a copy, or go back one save with "
-    "--use_previous_checkpoint"
-)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = (entry for entry in sorted(folder.rglob("*")) if entry.is_file())
-    return {
-        str(entry.relative_to(folder)): hashlib.sha256(entry.read_bytes()).hexdigest()
-        for entry in files
-        if entry.name != DIGESTS
-    }
-
-
 # --- saving --------------------------------------------------------------------------------------
 
 
@@ -151,8 +70,8 @@ class Writer:
     is touched until a newer save is committed.
     """
 
-    def __init__(self, workdir: Path, keep: int, milestones: tuple[int, ...] = ()):
-        self.workdir, self.keep, self.milestones = Path(workdir), keep, milestones
+    def __init__(self, workdir: str | Path, keep: int, milestones: tuple[int, ...] = ()):
+        self.workdir, self.keep, self.milestones = files.place(workdir), keep, milestones
         self._folder: Path | None = None  # of the save under way
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -166,20 +85,22 @@ class Writer:
         self.wait()
         self._folder = folder = folder_of(self.workdir, phase, step)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            files.make_folder(folder.parent)
             if jax.process_index() == 0:
-                _remove(folder)  # left over from a failed attempt at this very step
+                remove(folder)  # left over from a failed attempt at this very step
+                if files.exists(folder / DIGESTS):  # it would count while it is written over
+                    raise OSError(f"{folder / DIGESTS} cannot be removed")
             first()
         except OSError as error:
             self._error = error
         if _any_process(self._error is not None):  # Orbax would wait for who is not coming
             return
         try:
-            response = ocp.save_async(folder, to_nested(state))
+            result = _begin(folder, to_nested(state))
         except Exception as error:  # noqa: BLE001 a full disk shows as any of several errors
             self._error = error
             return
-        self._thread = threading.Thread(target=self._finish, args=(response.result, folder, phase))
+        self._thread = threading.Thread(target=self._finish, args=(result, folder, phase))
         self._thread.start()
 
     def wait(self) -> None:
@@ -192,7 +113,7 @@ class Writer:
         if not _any_process(error is not None):
             return
         if jax.process_index() == 0:
-            _remove(folder)
+            remove(folder)
         raise _failure(error) from error
 
     def join(self) -> None:
@@ -212,9 +133,11 @@ class Writer:
         try:
             result()
             if jax.process_index() == 0:
-                commit(folder)
-                self._forget(phase)
-                clear_unfinished(self.workdir)  # of a failed save, which Orbax may still have fed
+                if not files.in_store(folder):
+                    commit(folder)
+                with contextlib.suppress(OSError):  # the save counts, whatever becomes of others
+                    self._forget(phase)
+                    clear_unfinished(self.workdir)  # of a failed save that Orbax may still have fed
         except Exception as error:  # noqa: BLE001
             self._error = error
 
@@ -222,14 +145,14 @@ class Writer:
         kept = steps(self.workdir, phase)
         for step in kept[: -self.keep]:
             if step not in self.milestones:
-                _remove(folder_of(self.workdir, phase, step))
+                remove(folder_of(self.workdir, phase, step))
 
 
 def _failure(error: BaseException | None) -> check.CheckpointError:
-    got = _first_line(error) if error else "a failure in another process"
+    got = _first_line(error).rstrip(".") if error else "a failure in another process"
+    fix = "see to the store" if isinstance(error, files.StoreError) else "make room on the disk"
     return check.CheckpointError(check.sentence(
-        "saving a checkpoint", "a committed step", got,
-        "make room on the disk; older steps are intact"))
+        "saving a checkpoint", "a committed step", got, f"{fix}; older steps are intact"))
 
 
 def _any_process(failed: bool) -> bool:
@@ -238,27 +161,61 @@ def _any_process(failed: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(failed)).any())
 
 
-def _remove(folder: Path) -> None:
-    """From the first moment on the folder is no save; what Orbax left beside it goes too."""
-    with contextlib.suppress(OSError):
-        (folder / DIGESTS).unlink()
-    for path in (folder, *folder.parent.glob(f"{folder.name}.orbax-checkpoint-tmp*")):
-        shutil.rmtree(path, ignore_errors=True)
+def _begin(folder: Path, state: PyTree) -> Callable[[], Any]:
+    """Copies `state` off the devices; what is returned ends when every file lies in `folder`, and
+    in a store, where Orbax cannot write by itself, also the digests."""
+    if not files.in_store(folder):
+        return ocp.save_async(folder, state).result
+    state = jax.tree.map(_whole, state)
+    if jax.process_index() > 0:
+        return lambda: None
+    scratch = Path(tempfile.mkdtemp(prefix="augjax-save-"))
+    save = ocp.save_async if jax.process_count() == 1 else _save_alone
+    response = save(scratch / folder.name, state)
+
+    def finish() -> None:
+        try:
+            response.result()
+            commit(scratch / folder.name)
+            files.upload(scratch / folder.name, folder, last=DIGESTS)
+        finally:
+            files.remove(scratch)
+
+    return finish
 
 
-def commit(folder: Path) -> None:
-    """Writes the digests of everything in the folder: from here on the save counts."""
-    text = json.dumps({"files": _digests(folder)}, indent=1)
-    temporary = folder.with_name(folder.name + ".digests-tmp")
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / DIGESTS)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+def _save_alone(folder: Path, state: PyTree) -> SimpleNamespace:
+    """As `ocp.save_async`, by one process of many: v1 wants all of them at every save, v0 does not.
+    The files are the same, and v1 reads them."""
+    from orbax.checkpoint._src.metadata.array_metadata_store import Store  # of the keys' types
+
+    arrays = v0.type_handlers.ArrayHandler(
+        use_replica_parallel=False, array_metadata_store=Store())  # else each writes a share
+    only = v0.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    unchecked = SimpleNamespace(validate_all_array_metadatas=lambda found: None)  # of the others
+    handler = v0.PyTreeCheckpointHandler(
+        multiprocessing_options=only, array_metadata_validator=unchecked,
+        type_handler_registry=v0.type_handlers.create_type_handler_registry((jax.Array, arrays)))
+    writer = v0.AsyncCheckpointer(v0.CompositeCheckpointHandler(
+        composite_options=v0.CompositeOptions(multiprocessing_options=only), state=handler),
+        multiprocessing_options=only)
+    writer.save(folder, args=v0.args.Composite(state=v0.args.PyTreeSave(state)))
+
+    def result() -> None:
+        try:
+            writer.wait_until_finished()
+        finally:
+            writer.close()
+
+    return SimpleNamespace(result=result)
+
+
+def _whole(leaf: jax.Array) -> jax.Array:
+    """The leaf with all of it in this process; all processes must ask."""
+    if leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return leaf
+    whole = sharding.replicated(leaf.sharding.mesh)
+    return jax.jit(lambda leaf: leaf, out_shardings=whole)(leaf)
 
 
 def _first_line(error: BaseException) -> str:
@@ -273,19 +230,34 @@ def load(folder: Path, template: PyTree) -> PyTree:
 
     Raises CheckpointError when a file is not what was written, or a leaf is missing or misshapen.
     """
-    verify(folder)
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True
-    try:
-        with context:
-            loaded = from_nested(template, ocp.load(folder, to_nested(template)))
-        for path, leaf in tree.flatten(loaded).items():  # what Orbax does not find stays abstract
-            if not isinstance(leaf, jax.Array):
-                raise KeyError(f"{path} is not there")
-        # Orbax spells the sharding of a restored key its own way; the compiled update wants ours.
-        return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
-    except (ValueError, KeyError) as error:
-        raise check.CheckpointError(
-            check.sentence(str(folder), "the leaves that this config needs", _first_line(error),
-                           "it was written by another model or phase")
-        ) from error
+    with _on_disk(folder) as copy:
+        verify(folder, copy)
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        if jax.process_count() > 1:  # each reads its own part, and waits for nobody
+            context.multiprocessing.primary_host = jax.process_index()
+            context.multiprocessing.active_processes = {jax.process_index()}
+        try:
+            with context:
+                loaded = from_nested(template, ocp.load(copy, to_nested(template)))
+            for path, leaf in tree.flatten(loaded).items():  # what is not found stays abstract
+                if not isinstance(leaf, jax.Array):
+                    raise KeyError(f"{path} is not there")
+            # Orbax spells the sharding of a key its own way; the compiled update wants ours.
+            return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
+        except (ValueError, KeyError) as error:
+            raise check.CheckpointError(
+                check.sentence(str(folder), "the leaves that this config needs",
+                               _first_line(error), "it was written by another model or phase")
+            ) from error
+
+
+@contextlib.contextmanager
+def _on_disk(folder: Path) -> Iterator[Path]:
+    """The folder, or a copy of it on this process's disk."""
+    if not files.in_store(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="augjax-load-") as scratch:
+        files.download(folder, Path(scratch))
+        yield Path(scratch)

@@ -10,48 +10,139 @@ import platform
 import socket
 import subprocess
 import sys
+import threading
+import time
 from typing import Any
+import uuid
 
 import jax
 
 from augjax import check
+from augjax.train import files
 
 RESUMABLE = ("mesh", "checkpoint", "log")  # may differ when a run is continued
 
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
-    """Holds the folder for this process; a second run is refused. A kill lets go of it."""
+    """Holds the folder for this process; a second run is refused. A kill lets go of it, in a store
+    after STALE_S."""
+    if files.in_store(workdir):
+        with _kept_fresh(workdir):
+            yield
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / "lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise check.ConfigError(
-                check.sentence(f"run folder {workdir}", "no other run in it",
-                               file.read().strip() or "another run",
-                               "wait for it, stop it, or choose another --workdir")
-            ) from None
+            raise _taken(workdir, file.read().strip() or "another run") from None
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
 
 
+def _taken(workdir: Path, holder: str) -> check.ConfigError:
+    return check.ConfigError(
+        check.sentence(f"run folder {workdir}", "no other run in it", holder,
+                       "wait for it, stop it, or choose another --workdir"))
+
+
+# A store has no locks. An object says who is in the folder and changes while they live; where it
+# stays as it is for STALE_S, they are gone, whatever the clocks of two machines say. It is advice:
+# without compare-and-swap, two that begin within moments of each other may both find it free. Each
+# looks again after SETTLE_S and the one that wrote first gives way; slower than that, both are in.
+BEAT_S, STALE_S, SETTLE_S = 20.0, 60.0, 1.0
+
+
+@contextlib.contextmanager
+def _kept_fresh(workdir: Path) -> Iterator[None]:
+    path = workdir / "lock"
+    own = {"pid": os.getpid(), "host": socket.gethostname(), "token": uuid.uuid4().hex}
+    _wait_until_free(workdir, path)
+    files.write(path, json.dumps(own))
+    time.sleep(SETTLE_S)
+    if (holder := _holder(path)).get("token") != own["token"]:
+        raise _taken(workdir, _who(holder))
+    done = threading.Event()
+
+    def beat():
+        beats = 0
+        while not done.wait(BEAT_S):
+            with contextlib.suppress(OSError):  # a store that is away for a moment
+                if _holder(path).get("token") != own["token"]:
+                    print(f"augjax: another run has taken {workdir} over; stop one of the two",
+                          file=sys.stderr)
+                    return
+                beats += 1
+                files.write(path, json.dumps({**own, "beats": beats}))
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            if _holder(path).get("token") == own["token"]:
+                files.remove(path)
+
+
+def _wait_until_free(workdir: Path, path: Path) -> None:
+    """Returns when nobody is in the folder; raises ConfigError when somebody is alive in it."""
+    seen = _holder(path)
+    if not seen or _died_here(seen):
+        return
+    print(f"augjax: {workdir} was last held by {_who(seen)}; waiting up to {STALE_S:.0f} s to see "
+          "whether they live", file=sys.stderr)
+    until = time.monotonic() + STALE_S
+    while time.monotonic() < until:
+        time.sleep(STALE_S / 20)
+        now = _holder(path)
+        if not now:
+            return
+        if now != seen:
+            raise _taken(workdir, _who(now))
+
+
+def _holder(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(files.read(path))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _who(holder: Mapping[str, Any]) -> str:
+    return f"pid {holder.get('pid', '?')} on {holder.get('host', 'a host of no name')}"
+
+
+def _died_here(holder: Mapping[str, Any]) -> bool:
+    """Whether it was a process of this machine that is no more."""
+    if holder.get("host") != socket.gethostname() or not holder.get("pid"):
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replaces the file at once or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    files.write(path, json.dumps(content, indent=2) + "\n")
 
 
 def remember(workdir: Path, config: Mapping[str, Any]) -> None:
     """Stores the config of a new run; refuses to continue one that was asked for something else."""
     path = workdir / "config.json"
     config = json.loads(json.dumps(config))
-    if path.exists():
-        stored = json.loads(path.read_text())
+    if files.exists(path):
+        stored = json.loads(files.read_text(path))
         different = {
             name: (stored.get(name), value)
             for name, value in _flat({**_flat(stored), **_flat(config)}).items()
@@ -78,7 +169,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 def provenance(workdir: Path, source_text: str) -> None:
     """Adds where and with what this start of the run happens to provenance.json."""
     path = workdir / "provenance.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    starts = json.loads(files.read_text(path))["starts"] if files.exists(path) else []
     starts.append({
         "command": sys.argv,
         "python": platform.python_version(),

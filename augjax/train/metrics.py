@@ -6,25 +6,28 @@ import json
 import os
 from pathlib import Path
 import sys
+import tempfile
 import time
 from typing import Any
+
+from augjax.train import files
 
 TIME_FIELDS = ("seconds", "images_per_s")  # the only fields in which equal runs may differ
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl; a line cut off by a kill is left out."""
-    return _lines(Path(workdir) / "metrics.jsonl")
+    return _lines(files.place(workdir) / "metrics.jsonl")
 
 
 def read_events(workdir: Path) -> list[dict[str, Any]]:
     """The lines of events.jsonl."""
-    return _lines(Path(workdir) / "events.jsonl")
+    return _lines(files.place(workdir) / "events.jsonl")
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in files.read_text(path).splitlines() if files.exists(path) else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -43,23 +46,26 @@ def cut_back(workdir: Path, phases: list[str], phase: str | None, step: int) -> 
         place = phases.index(row["phase"]), row["step"], row["kind"] == "eval"
         return place < (phases.index(phase), step, True)
 
-    path = Path(workdir) / "metrics.jsonl"
-    if path.exists():
+    path = files.place(workdir) / "metrics.jsonl"
+    if files.exists(path):
         kept = [row for row in read(workdir) if before(row)]
-        temporary = path.with_name("metrics.jsonl.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(temporary, path)
+        files.write(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Log:
-    """Appends rows for one phase. Nothing here stops a training run: what finds no room waits."""
+    """Appends rows for one phase. Nothing here stops a training run: what finds no room waits.
+
+    In an object store rows are put at every save and else once a minute; TensorBoard's files are
+    written to a disk and put at every save.
+    """
 
     def __init__(self, workdir: Path, phase: str, first_step: int, quiet: bool = False):
         self.phase, self.quiet = phase, quiet
         self._waiting = b""
         if not quiet:
-            self._file = open(Path(workdir) / "metrics.jsonl", "ab", buffering=0)
-            self._board = Board(Path(workdir) / "tensorboard" / phase, first_step)
+            workdir = files.place(workdir)
+            self._file = files.growing(workdir / "metrics.jsonl")
+            self._board = Board(workdir / "tensorboard" / phase, first_step)
 
     def row(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Writes one row; `kind` is "train" or "eval"."""
@@ -78,7 +84,7 @@ class Log:
         """
         if not self.quiet:
             self._write()
-            os.fsync(self._file.fileno())
+            files.sync(self._file)
             self._board.flush()
 
     def close(self) -> None:
@@ -104,7 +110,11 @@ class Board:
             from tensorboardX.proto import event_pb2
 
             self._event, self._scalar = event_pb2.Event, summary.scalar
-            folder.mkdir(parents=True, exist_ok=True)
+            self._folder, self._scratch = folder, None
+            if files.in_store(folder):
+                self._scratch = tempfile.TemporaryDirectory(prefix="augjax-tensorboard-")
+                folder = Path(self._scratch.name)
+            files.make_folder(folder)
             self._events = event_file_writer.EventsWriter(str(folder / "events"), f".{os.getpid()}")
             started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._events.write_event(self._event(step=first_step, session_log=started))
@@ -119,10 +129,19 @@ class Board:
     def flush(self) -> None:
         with self._giving_up():
             self._events.flush()
+            self._put()
 
     def close(self) -> None:
         with self._giving_up():
             self._events.close()
+            self._put()
+            if self._scratch:
+                self._scratch.cleanup()
+
+    def _put(self):
+        if self._scratch:
+            with contextlib.suppress(OSError):  # the next one puts it all
+                files.upload(Path(self._scratch.name), self._folder)
 
     @contextlib.contextmanager
     def _giving_up(self):
@@ -159,7 +178,6 @@ def note(workdir: Path, event: str, **fields: Any) -> None:
     """Adds a line to events.jsonl: starts, compilations, saves, failures. Never cut back."""
     line = json.dumps({"event": event, "time": time.time(), **fields})
     try:
-        with open(Path(workdir) / "events.jsonl", "a") as file:
-            file.write(line + "\n")
+        files.append(files.place(workdir) / "events.jsonl", line + "\n")
     except OSError as error:
         print(f"augjax: could not note {event!r}: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ import numpy as np
 from augjax import check, tree
 from augjax.data import order
 from augjax.method.objective import evaluate
-from augjax.train import checkpoint, sharding
+from augjax.train import checkpoint, files, sharding
 from augjax.train.optimizers import of_moving
 from augjax.train.phases import check_trains, Phase, Recipe, saved_step, Source
 from augjax.train.state import Meters, TrainState
@@ -39,7 +39,7 @@ def read(source: Source, recipe: Recipe, workdir: Path, mesh: Mesh) -> tuple[Par
     A transform's state belongs to all networks that were trained together, so it comes with them.
     """
     phase = source.origin or recipe.phase(source.phase)
-    folder = Path(source.run or workdir)
+    folder = files.place(source.run or workdir)
     step = saved_step(source, folder)
     check.one_of("learner", source.learner, phase.objective.learners)
     variables = {name: jax.eval_shape(net.init, jax.random.key(0))

@@ -142,7 +142,7 @@ def test_the_last_saves_and_the_milestones_are_kept(tmp_path):
 def test_a_save_that_is_being_forgotten_is_no_longer_listed(tmp_path, monkeypatch):
     """However far the removal of its files came before a kill."""
     made = recipe(save_epochs=0.5, keep=1)
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda *args, **kwargs: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
     train.run(made, tmp_path, devices=jax.devices()[:1])
     assert checkpoint.steps(tmp_path, "only") == [6]
 
