@@ -16,10 +16,12 @@ setup(
         "ml_collections>=1.1", "absl-py", "dm-pix>=0.4.5", "numpy", "pillow",
         "tensorflow-datasets>=4.9.10", "array_record", "grain>=0.2.18",
         "scikit-learn", "tensorboardX", "tqdm", "safetensors", "msgpack", "matplotlib",
+        "etils[epath]", "fsspec",  # run folders in object stores
         "flatbuffers",  # which jax.export writes with
     ],
     extras_require={
         "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9", "pytest-xdist"],
+        "store": ["gcsfs", "s3fs"],  # gs:// and s3://
         "onnx": ["onnx", "onnxruntime"], "peers": PEERS,
         "bench": [*PEERS, "kornia"], "tpu-compiler": ["libtpu"],
     },

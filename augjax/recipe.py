@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from augjax import check, data, defaults, losses, method, parts, schedule, train
 from augjax.parts import Pictures
 from augjax.search import check_search, Search
-from augjax.train import Branches, Phase, Recipe, Source
+from augjax.train import Branches, files, Phase, Recipe, Source
 from augjax.types import Knobs
 
 MOST_EPOCHS = 100_000  # a schedule has a row for each
@@ -339,7 +339,7 @@ def phases_of_run(workdir: str) -> list[Phase]:
 
 def _stored(workdir: str | Path, name: str) -> dict[str, Any]:
     """A JSON file of a run folder."""
-    path, fix = Path(workdir) / name, "name a folder that launch.train wrote"
-    check.require(path.is_file(), f"run folder {workdir}", f"a {name}", "none", fix)
+    path, fix = files.place(workdir) / name, "name a folder that launch.train wrote"
+    check.require(files.exists(path), f"run folder {workdir}", f"a {name}", "none", fix)
     with check.refusing(str(path), "the JSON that launch.train wrote", fix):
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(files.read_text(path)))

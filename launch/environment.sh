@@ -1,9 +1,10 @@
-# Sourced by quickstart.sh and test.sh: a local environment in .venv, made once and kept up to date.
+# shellcheck shell=bash
+# Sourced by the scripts beside it: a local environment in .venv, made once and kept up to date.
 # Uses `python` from it afterwards; nothing outside the checkout is changed.
 
 find_python() {
   for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python; do
-    [ -n "$candidate" ] && command -v "$candidate" >/dev/null 2>&1 || continue
+    if [ -z "$candidate" ] || ! command -v "$candidate" >/dev/null 2>&1; then continue; fi
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       echo "$candidate"
       return

@@ -29,7 +29,7 @@ import jax
 from ml_collections import config_flags, ConfigDict
 
 from augjax import check, data, recipe, search, study
-from augjax.train import folder
+from augjax.train import files, folder
 from launch import coarse, common
 
 CONFIG = common.config_flag("config", None, "Study config, with overrides.", lock_config=True)
@@ -56,7 +56,7 @@ def main() -> None:
     modes = [flag.name for flag in (TABLE, LIST, SLURM, RUN) if flag.value]
     check.require(len(modes) <= 1, "launch.study", "one of --table, --list, --slurm, --run",
                   modes, "choose one")
-    workdir = Path(os.path.abspath(WORKDIR.value))
+    workdir = files.require_disk(WORKDIR.value, "launch.study --workdir").absolute()
     if RUN.value:
         return train_alone(workdir)
     if TABLE.value:

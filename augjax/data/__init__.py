@@ -5,8 +5,8 @@
 >>> images, labels = data.resident(dataset.train)     # [1337, 16, 16, 3] uint8, [1337] int32
 >>> batches = data.feed(dataset.train, seed=0, batch_size=64, first_step=0, steps=20)
 
-`augjax.prepare` turns archives, image folders and tfrecords into what `tfds_images` reads. Images of
-any size are cropped by `cropped` and `random_resized_crop` as they are fed.
+`augjax.prepare` turns archives, image folders and tfrecords into what `tfds_images` reads. Images
+of any size are cropped by `cropped` and `random_resized_crop` as they are fed.
 """
 
 from augjax.data.embedded import digits

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from augjax import check, models, tree
 from augjax.exchange.weights import sha256
-from augjax.train import folder, Phase, Recipe, Source
+from augjax.train import files, folder, Phase, Recipe, Source
 from augjax.types import Params, PyTree
 
 NOT_STATED = "not stated"
@@ -70,10 +70,10 @@ def require_same(path: Path) -> None:
 
 def read(run: str | Path, name: str) -> dict[str, Any]:
     """A JSON file of a run folder; CheckpointError where it is not there, as before a first end."""
-    path = Path(run) / name
-    check.require(path.is_file(), f"run folder {run}", name, "none",
+    path = files.place(run) / name
+    check.require(files.exists(path), f"run folder {run}", name, "none",
                   "train one of its phases to its end first", check.CheckpointError)
-    return json.loads(path.read_text())
+    return json.loads(files.read_text(path))
 
 
 def layers(params: Params, state: PyTree) -> list[Layer]:

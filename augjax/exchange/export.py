@@ -18,7 +18,7 @@ import numpy as np
 from augjax import check, data, tree
 from augjax.exchange import card, formats
 from augjax.exchange.formats import Deployed, FORMATS, Forward, of_one_set, rows_of
-from augjax.train import make_mesh, Recipe, Source, start
+from augjax.train import files, make_mesh, Recipe, Source, start
 from augjax.train.phases import saved_step
 from augjax.types import Params, Stats
 
@@ -54,7 +54,7 @@ def export(source: Source, recipe: Recipe, model: Mapping[str, Any], path: str |
                   f"one of its finished phases {sorted(finished)}", "one that is not finished",
                   "train it to its end first", check.CheckpointError)
     source = replace(source, step=saved_step(source, source.run))
-    trained = start.read(source, recipe, Path(source.run), make_mesh(jax.devices()[:1]))
+    trained = start.read(source, recipe, files.place(source.run), make_mesh(jax.devices()[:1]))
     net, apply = phase.objective.nets[source.learner], phase.objective.transform.apply
     seen = jax.tree.map(np.asarray, apply(trained[0], trained[2])[source.learner])
     model = of_one_set(model, domain)

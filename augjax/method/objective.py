@@ -28,7 +28,7 @@ class Aux:
 
     stats: Mapping[str, Stats]
     terms: Mapping[str, PyTree]
-    notes: Mapping[str, jax.Array] = field(default_factory=dict)  # {metric: []}, of the pick
+    notes: Mapping[str, jax.Array] = field(default_factory=dict)  # {metric: []}, left on the way
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,23 @@ class Objective:
 
 
 def look(onlookers: Mapping[str, Net], frozen: Mapping[str, Any], rows: Rows) -> Signals:
-    """What the frozen networks say of every row, with running statistics and no gradient."""
+    """What the frozen networks say of every row, with running statistics and no gradient; noted
+    is how often each is right, of mixed rows by the labels' shares."""
     outputs = {name: net.predict(frozen[name], rows) for name, net in onlookers.items()}
-    return Signals(rows, jax.lax.stop_gradient(outputs))
+    outputs = jax.lax.stop_gradient(outputs)
+    return Signals(rows, outputs, {
+        noted(name): accuracy(said.logits, rows) for name, said in outputs.items()})
+
+
+def noted(onlooker: str) -> str:
+    """The metric that says how often a frozen network is right."""
+    return f"{onlooker}_accuracy"
+
+
+def accuracy(logits: jax.Array, rows: Rows) -> jax.Array:
+    """The share of rows whose largest logit is their label's: [] float32 in 0..1."""
+    best = jnp.argmax(logits, axis=-1)
+    return jnp.mean(rows.lam * (best == rows.label) + (1 - rows.lam) * (best == rows.mix_label))
 
 
 def learn(

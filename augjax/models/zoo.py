@@ -87,9 +87,11 @@ def build(
             f"(H, W, C) with H and W of at least {model.smallest}", tuple(shape),
             "enlarge the images or choose another model",
         )
-    for option in options:
-        check.one_of(f"option of model {name}", option,
-                     [key for key in inspect.signature(model.make).parameters if key != "build"])
+    known = dict(inspect.signature(model.make).parameters)
+    known.pop("build", None)
+    for option, value in options.items():
+        check.one_of(f"option of model {name}", option, known)
+        check.typed(f"option {option} of model {name}", value, known[option].annotation)
     how = Build(classes, domains, bn_per_view, bn_images, dtype, remat, activation)
     module = model.make(how, **options)
     nets = [from_linen(module, shape, mean, std) for shape in shapes]

@@ -20,7 +20,7 @@ from augjax import check
 from augjax.augment import PopulationPolicy
 from augjax.search import pba
 from augjax.search.curves import plot_schedule
-from augjax.train import checkpoint, folder, metrics, sharding, start, summary
+from augjax.train import checkpoint, files, folder, metrics, sharding, start, summary
 from augjax.train.loop import judged, opened
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import default_lowering, make_population, Members, Population
@@ -70,7 +70,7 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
     """
     lowering = search.lowering or default_lowering()
     mesh = sharding.make_mesh(devices, search.members if lowering == "stacked" else 1)
-    recipe, workdir = search.recipe, Path(workdir)
+    recipe, workdir = search.recipe, files.require_disk(workdir, "a search's --workdir")
     check_search(search)
     check_recipe(recipe, mesh)
     shapes = start.all_shapes(recipe, mesh)

@@ -74,6 +74,7 @@ class Writer:
         self.workdir, self.keep, self.milestones = files.place(workdir), keep, milestones
         self._folder: Path | None = None  # of the save under way
         self._thread: threading.Thread | None = None
+        self._written = threading.Event()
         self._error: BaseException | None = None
 
     def save(self, phase: str, step: int | str, state: PyTree,
@@ -100,6 +101,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 a full disk shows as any of several errors
             self._error = error
             return
+        self._written.clear()
         self._thread = threading.Thread(target=self._finish, args=(result, folder, phase))
         self._thread.start()
 
@@ -119,6 +121,7 @@ class Writer:
     def join(self) -> None:
         """Returns when nothing is being written any more, whatever came of it."""
         if self._thread:
+            self._written.wait()  # Ctrl-C in `join` has CPython before 3.13 take it for gone
             self._thread.join()
 
     def record(self, write: Callable[[], None]) -> None:
@@ -140,6 +143,8 @@ class Writer:
                     clear_unfinished(self.workdir)  # of a failed save that Orbax may still have fed
         except Exception as error:  # noqa: BLE001
             self._error = error
+        finally:
+            self._written.set()
 
     def _forget(self, phase: str) -> None:
         kept = steps(self.workdir, phase)

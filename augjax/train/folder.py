@@ -31,8 +31,14 @@ def held(workdir: Path) -> Iterator[None]:
         with _kept_fresh(workdir):
             yield
         return
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "lock", "a+") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / "lock", "a+")
+    except OSError as error:
+        raise check.CheckpointError(check.sentence(
+            f"run folder {workdir}", "a place to write", error, "choose another --workdir"
+        )) from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

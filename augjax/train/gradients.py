@@ -9,7 +9,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from augjax import check
-from augjax.method import Aux, Combine, keep_all, Objective, weighted_sum
+from augjax.method import Aux, Combine, keep_all, noted, Objective, weighted_sum
 from augjax.types import Batch, Knobs, PyTree, Rows
 
 # (state, batch, key, knobs) -> (gradient of params, {term: [] float32}, Aux)
@@ -52,12 +52,15 @@ def of_micro_batches(objective: Objective, combine: Combine, count: int) -> Grad
             here = replace(state, stats=aux.stats, terms=aux.terms)
             own_key = jax.random.fold_in(key, number)
             *found, aux = of_rows(here, micro_batch(rows, number, count), own_key, knobs)
-            return (jax.tree.map(jnp.add, total, tuple(found)), aux), None
+            total = jax.tree.map(jnp.add, total, (*found, aux.notes))
+            return (total, replace(aux, notes={})), None
 
-        nothing = (jax.tree.map(jnp.zeros_like, state.params),
-                   dict.fromkeys(objective.terms, jnp.zeros((), jnp.float32)))
+        zero = jnp.zeros((), jnp.float32)
+        nothing = (jax.tree.map(jnp.zeros_like, state.params), dict.fromkeys(objective.terms, zero),
+                   dict.fromkeys(map(noted, objective.onlookers), zero))
         total, aux = _in_turn(add, (nothing, Aux(state.stats, state.terms)), count)
-        return *jax.tree.map(lambda leaf: leaf / count, total), aux
+        grads, losses, notes = jax.tree.map(lambda leaf: leaf / count, total)
+        return grads, losses, replace(aux, notes=notes)
 
     return gradients
 

@@ -10,13 +10,13 @@ import jax
 from jax.experimental import multihost_utils
 
 from augjax import check
-from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start, summary
+from augjax.train import checkpoint, evaluate, files, folder, metrics, sharding, start, summary
 from augjax.train.phases import check_recipe, Phase, Recipe, Source
 from augjax.train.ready import (
     compile_evaluation, compile_step, evaluation_batches, place_data, place_plan, ready, Run,
     sources,
 )
-from augjax.train.report import Reporter
+from augjax.train.report import Reporter, within_memory
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
 
@@ -38,7 +38,9 @@ def run(
     use_previous  go back to the last save that is whole, where the latest one was altered
     Raises an augjax.check error whose `exit_code` is that of DESIGN section 5.
     """
-    mesh, workdir = sharding.make_mesh(devices), Path(workdir)
+    mesh, workdir = sharding.make_mesh(devices), files.place(workdir)
+    if profile:
+        files.require_disk(workdir, "--profile")
     check_recipe(recipe, mesh)
     shapes = start.all_shapes(recipe, mesh)
     with jax.set_mesh(mesh), listening() as stop:
@@ -47,7 +49,8 @@ def run(
         with opened(made, description, source_text, use_previous) as (number, step):
             made.resident = place_data(recipe, mesh)
             for phase in recipe.phases[number:]:
-                train_phase(made, phase, step)
+                with within_memory(phase):
+                    train_phase(made, phase, step)
                 step = 0
             return summary.write(recipe, workdir) if made.primary else {}
 
@@ -213,7 +216,7 @@ def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str
     mesh, phase = sharding.make_mesh(), source.origin or recipe.phase(source.phase)
     check_recipe(recipe, mesh)
     with jax.set_mesh(mesh):
-        params, stats, state = start.read(source, recipe, Path(source.run or "."), mesh)
+        params, stats, state = start.read(source, recipe, files.place(source.run or "."), mesh)
         objective = phase.objective
         asked = evaluate.Branches(((source.learner, domain),))
         judge = evaluate.make_evaluate(objective.nets, objective.transform, asked)

@@ -147,7 +147,8 @@ class Board:
     def _giving_up(self):
         try:
             yield
-        except (ImportError, OSError):
+        except (ImportError, OSError) as error:
+            print(f"augjax: TensorBoard is left out from here on: {error!r}", file=sys.stderr)
             self.add = self.flush = self.close = lambda *_: None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import jax
 from jax.sharding import Mesh
 import numpy as np
 
-from augjax import tree
+from augjax import check, tree
 from augjax.data import feed, resident, workers_for
-from augjax.train import checkpoint, evaluate, folder, metrics, sharding, start
+from augjax.train import checkpoint, evaluate, files, folder, metrics, sharding, start
 from augjax.train.phases import Phase, Recipe
 from augjax.train.state import TrainState
 from augjax.train.stop import Stop
@@ -80,10 +81,27 @@ def freeze(shared: Run, phase: Phase) -> PyTree:
     if frozen:
         named = {name: {"source": str(source), "sha256": tree.digest({"": host[name]})}
                  for name, source in phase.frozen.items()}
+        require_same(recipe, workdir, phase, named)
         shared.writer.save(phase.name, checkpoint.FROZEN, frozen, lambda: (
             folder.write_json(stored.parent / "frozen.json", named) if shared.primary else None))
         shared.writer.wait()
     return frozen
+
+
+def require_same(recipe: Recipe, workdir: Path, phase: Phase, named: dict[str, dict[str, str]]
+                 ) -> None:
+    """Raises CheckpointError where an earlier phase had another network from the same source."""
+    for earlier in recipe.phases[: recipe.number(phase)]:
+        path = checkpoint.folder_of(workdir, earlier.name, checkpoint.FROZEN).parent / "frozen.json"
+        known = json.loads(files.read_text(path)).values() if files.exists(path) else ()
+        for name, one in named.items():
+            for other in known:
+                check.require(
+                    one["source"] != other["source"] or one["sha256"] == other["sha256"],
+                    f"{name} of phase {phase.name!r}, {one['source']}",
+                    f"the network that phase {earlier.name!r} was taught by, SHA-256 "
+                    f"{other['sha256'][:12]}", f"another, {one['sha256'][:12]}",
+                    "bring it back, or begin anew in another folder", check.CheckpointError)
 
 
 def begin(shared: Run, phase: Phase) -> TrainState:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from augjax import check, data, tree
+from augjax.method import noted
 from augjax.train import files, folder, start
 from augjax.train.metrics import Log, Progress
 from augjax.train.phases import Phase, Recipe
@@ -33,6 +34,7 @@ class Reporter:
         self._progress = Progress(title, self.total, quiet or not title)
         self._pending: tuple[int, Any, int] | None = None  # a row of the log that is not read yet
         self._bad_images = 0  # of the host's feed, since the last row
+        self._unasked = tuple(phase.frozen)  # teachers that nobody has looked at yet
         self._latest: tuple[int, Any] = (step, None)
         self._row_step, self._row_time = step, time.perf_counter()
 
@@ -98,16 +100,27 @@ class Reporter:
         images = (step - self._row_step) * self.phase.batch_size
         speed = images / seconds if seconds > 0 else 0.0
         values = {name: float(value) for name, value in report["metrics"].items()}
-        if not self.recipe.resident:
+        if bad_images:
             values["data_bad"] = bad_images
         epoch = step / self.recipe.steps_per_epoch(self.phase)
         self._log.row("train", step, {
             "epoch": round(epoch, 6), **values,
             "seconds": round(seconds, 4), "images_per_s": round(speed, 1),
         })
+        self._tell_of_teachers(values)
         left = (self.total - step) * seconds / self._share / max(step - self._row_step, 1)
         self._progress.show(step, values["loss"], speed, left)
         self._row_step, self._row_time = step, now
+
+    def _tell_of_teachers(self, values: Mapping[str, float]) -> None:
+        """Warns once of a frozen network that is right no more often than chance."""
+        chance = 1 / self.recipe.data.classes
+        for name in self._unasked:
+            right = values[noted(name)]
+            if right <= chance:
+                self.say(f"{name} is right about {right:.2%} of what it is shown, and chance would "
+                         f"be {chance:.2%}: is it trained, and on these classes?")
+        self._unasked = ()
 
     def _require_finite(self, bad_step: int) -> None:
         if bad_step < 0:

@@ -160,7 +160,8 @@ def all_shapes(recipe: Recipe, mesh: Mesh) -> dict[str, Shapes]:
     traced: dict[Any, Shapes] = {}
     for phase in recipe.phases:
         if kind_of(phase) not in traced:
-            traced[kind_of(phase)] = shapes(phase, recipe, mesh)
+            with check.refusing(f"phase {phase.name!r}", "parts that fit together", "correct them"):
+                traced[kind_of(phase)] = shapes(phase, recipe, mesh)
     return {phase.name: traced[kind_of(phase)] for phase in recipe.phases}
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from augjax import tree
 from augjax.data import Dataset
-from augjax.train import folder, metrics
+from augjax.train import files, folder, metrics
 from augjax.train.phases import Phase, Recipe
 from augjax.train.state import TrainState
 
@@ -79,7 +79,7 @@ def write(recipe: Recipe, workdir: Path) -> dict[str, Any]:
             phases[phase.name] = own | _frozen(workdir, phase)
     content = {"data": recipe.data.name, "seed": recipe.seed, "hardware": folder.hardware(),
                "phases": phases}
-    folder.write_json(Path(workdir) / "summary.json", content)
+    folder.write_json(files.place(workdir) / "summary.json", content)
     return content
 
 
@@ -129,8 +129,10 @@ def _branches(phase: Phase, last: Mapping[str, Any], told: Mapping[str, Any]) ->
 
 
 def _frozen(workdir: Path, phase: Phase) -> dict[str, Any]:
-    path = Path(workdir) / "checkpoints" / phase.name / "frozen.json"
-    return {"frozen": json.loads(path.read_text())} if phase.frozen and path.exists() else {}
+    path = files.place(workdir) / "checkpoints" / phase.name / "frozen.json"
+    if not phase.frozen or not files.exists(path):
+        return {}
+    return {"frozen": json.loads(files.read_text(path))}
 
 
 def table(summary: Mapping[str, Any]) -> str:

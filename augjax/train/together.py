@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from augjax import check
-from augjax.train import checkpoint, sharding, start
+from augjax.train import checkpoint, files, sharding, start
 from augjax.train.loop import evaluate_now, finish_phase, opened, save, save_once
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import (
@@ -87,7 +87,8 @@ def run_together(members: Sequence[Member], lowering: str = "", devices: list | 
         positions, resident, tests = {}, None, {}
         for number, member in enumerate(members):
             writer = checkpoint.Writer(member.workdir, recipe.keep, recipe.milestones)
-            run = Run(member.recipe, Path(member.workdir), mesh, stop, writer, shapes, tests=tests)
+            run = Run(member.recipe, files.place(member.workdir), mesh, stop, writer, shapes,
+                      tests=tests)
             with all_of.failing_alone(number):
                 positions[number] = folders.enter_context(
                     opened(run, member.description, member.source_text))

@@ -1,5 +1,6 @@
 """The heart on its own: what learners and onlookers see, where gradients go, what moves."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from augjax import check, losses, method
-from augjax.method.objective import learn
-from augjax.types import Batch, Knobs, Rows, Signals, stateless, Term, View
+from augjax.method.objective import learn, look
+from augjax.types import Batch, Knobs, Net, Outputs, Rows, Signals, stateless, Term, View
 from train.helpers import BATCH, CLASSES, noisy, plain, SHAPE, small
 
 KEY = jax.random.key(5)
@@ -114,6 +115,16 @@ def test_the_pullback_of_a_weight_is_the_gradient_of_its_term():
         expected = jax.grad(lambda p: sum(weights[n] * v for n, v in terms(p).items()))(params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
                      combined, expected)
+
+
+def test_how_often_a_frozen_network_is_right_is_noted():
+    """Of mixed rows by the labels' shares: 1, 0.7, 0.3 and 0 of four rows."""
+    said = jnp.eye(4)[jnp.array([2, 1, 3, 0])]
+    rows = replace(plain(KEY, IMAGES_SEEN, {}), label=jnp.array([2, 1, 0, 1]),
+                   mix_label=jnp.array([2, 0, 3, 2]), lam=jnp.full(4, 0.7))
+    teacher = Net(None, None, lambda variables, rows: Outputs(said))
+    signals = look({"teacher": teacher}, {"teacher": ()}, rows)
+    assert float(signals.notes["teacher_accuracy"]) == pytest.approx((1 + 0.7 + 0.3 + 0) / 4)
 
 
 # --- resting -------------------------------------------------------------------------------------

@@ -50,6 +50,13 @@ def pair(workdir: Path, **options) -> list[int]:
             log.close()
 
 
+def forget_counts(workdir: Path) -> None:
+    """Takes from the log what only runs that are fed by the host count: images gone bad, none."""
+    every = metrics.read(workdir)
+    assert {row.pop("data_bad", 0) for row in every} == {0}
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in every))
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone")
@@ -70,6 +77,7 @@ def test_two_processes_stop_together_go_on_and_equal_one(alone, tmp_path):
     assert phases[-1] == "pruned" or last >= 3
     assert pair(workdir, resident=False) == [0, 0]  # each process now reads its share of a batch
     assert_every_step_once(workdir, three_phases(log_every=1))
+    forget_counts(workdir)
     assert_equal_to_rounding(alone, workdir)
     compiled = [event["phase"] for event in metrics.read_events(workdir)
                 if event["event"] == "compiled" and event["what"] == "step"]
