@@ -57,7 +57,8 @@ def test_a_second_run_is_refused_while_the_first_lives(store, monkeypatch):
         assert json.loads(files.read(place / "lock"))["beats"] > 1
 
 
-@pytest.mark.parametrize("host, pid", [("elsewhere", 1), (None, os.getpid())])
+@pytest.mark.parametrize("host, pid", [("elsewhere", 1), (None, os.getpid())],
+                         ids=["elsewhere", "here"])
 def test_a_lock_that_stands_still_is_taken_over(store, host, pid, capsys):
     """Of another machine, or of a process of our number before this machine began anew."""
     place = files.place(URL)
