@@ -18,7 +18,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Here nothing is compared with what another process compiled, and compiling costs most.
 QUICKLY = (
     "losses", "method", "models", "exchange", "test_branches", "test_configs", "test_picks_config",
-    "test_recipe")
+    "test_recipe", "test_prepared_configs")
 MAPS = Path("/proc/self/maps")
 CROWDED = 30_000  # of the 65,530 memory maps that Linux allows; a compiled program takes several
 

@@ -97,12 +97,9 @@ def test_says_claim_command_data_and_what_was_measured(path):
 
 
 @pytest.mark.parametrize("path, arg, row", [
-    ("cifar/resnet20.py", "scale=tiny", None),
-    ("imagenet/efficientnet.py", "b0,scale=tiny", None),
     ("cifar/distillation.py", "scale=tiny", "kd_pick"),
     ("cifar/outliers_magnitude.py", "scale=tiny", "ra_1"),
     ("cifar/thrives_views.py", "scale=tiny", "resnet56-resnet20-ce_cutmix"),
-    ("cifar/role_wise_bits.py", "scale=tiny", "bits4"),
 ])
 def test_tiny_form_takes_two_steps(tmp_path, path, arg, row):
     (config,) = trainings(load(ROOT / "configs" / path).get_config(arg), [row])
