@@ -56,8 +56,9 @@ def dry_run() -> None:
     check.require(CONFIG.value is not None, "launch.train --dry_run", "--config", "none",
                   "see --help")
     config = CONFIG.value
-    described = data.described(config.data.name, config.data.image_size or None)
-    built = recipe.build(config, described)
+    name, size = config.data.name, config.data.image_size or None
+    known = data.described(name, size) if name in data.READERS else None  # people's own are read
+    built = recipe.build(config, known)
     common.cache_compilations()
     mesh = train.topology_mesh(TOPOLOGY.value) if TOPOLOGY.value else train.make_mesh()
     print(train.needs_table(train.needs(built, mesh, PHASE.value)))
