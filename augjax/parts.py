@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from augjax import (
-    augment, check, compress, defaults, exchange, losses, method, models, schedule, train)
+    augment, check, compress, data, defaults, exchange, losses, method, models, schedule, train)
 from augjax.defaults import NONE
 from augjax.method import Combine, Pick
 from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transform
@@ -87,14 +87,6 @@ SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
     "table": lambda value, s: schedule.table(points_of(s, "epochs", "points")),
 }
 DTYPES = ("float32", "bfloat16")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-STATISTICS = {  # mean and standard deviation per channel of pixels / 255 (spec B1)
-    "digits": ((0.3050,) * 3, (0.3755,) * 3),
-    "cifar10": ((0.49139968, 0.48215841, 0.44653091), (0.24703223, 0.24348513, 0.26158784)),
-    "tiny_imagenet": IMAGENET,
-    "imagenet2012": IMAGENET,
-    "cifar100": ((0.50707516, 0.48654887, 0.44091784), (0.26733429, 0.25643846, 0.27615047)),
-}
 
 
 def pick_top(criterion: str, views: tuple[str, ...], share: float, name: str, scoring: str,
@@ -128,7 +120,7 @@ def describe_net(block: ConfigDict, pictures: Pictures) -> dict[str, Any]:
     check.one_of("model.dtype", options["dtype"], DTYPES)
     size, (height, width, channels) = options.pop("image_size", 0), pictures.image_shape
     mean, std = (tuple(options.get(field, ())) or known for field, known in zip(
-        ("mean", "std"), statistics_of(pictures)))
+        ("mean", "std"), data.statistics_of(pictures.name, channels)))
     return options | {
         "classes": pictures.classes, "image_shape": (size or height, size or width, channels),
         "mean": mean, "std": std, "bn_images": options["bn_images"] or None,
@@ -227,16 +219,7 @@ def build_policy(where: str, block: ConfigDict, epochs: float, pictures: Picture
 
 def mean_fill(pictures: Pictures) -> tuple[int, ...]:
     """The data set's mean as a pixel."""
-    return augment.mean_fill(statistics_of(pictures)[0])
-
-
-def statistics_of(pictures: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of a data set's channels; of people's own sets ImageNet's, of
-    which grey images have the average."""
-    known, channels = STATISTICS.get(pictures.name, IMAGENET), pictures.image_shape[-1]
-    if len(known[0]) == channels:
-        return known
-    return tuple((sum(of) / len(of),) * channels for of in known)
+    return augment.mean_fill(data.statistics_of(pictures.name, pictures.image_shape[-1])[0])
 
 
 def build_term(where: str, block: ConfigDict, views: tuple[str, ...]) -> Term:

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from augjax import check, defaults, parts, recipe
+from augjax import check, defaults, recipe
 from augjax.train import sharding, start
 
 PICTURES = recipe.Pictures("digits", 10, (8, 8, 3))
@@ -69,12 +69,3 @@ def test_where_they_come_from_is_no_structure_and_who_they_are_is():
     other = {"peer": defaults.peer(defaults.model("resnet8_tiny"))}
     assert structure() == structure(peers=other) == structure(onlookers={"second": "phase:first"})
     assert structure() != structure(peers={"peer": defaults.peer(defaults.model("resnet8"))})
-
-
-def test_peoples_own_data_have_imagenets_statistics():
-    """Of grey images their average; those of known sets are their own."""
-    own = parts.statistics_of(parts.Pictures("flowers", 3, (64, 64, 3)))
-    assert own == parts.statistics_of(parts.Pictures("imagenet2012", 1000, (224, 224, 3)))
-    grey = parts.statistics_of(parts.Pictures("scans", 3, (28, 28, 1)))
-    assert grey == ((pytest.approx(sum(own[0]) / 3),), (pytest.approx(sum(own[1]) / 3),))
-    assert parts.statistics_of(parts.Pictures("cifar10", 10, (32, 32, 3))) != own

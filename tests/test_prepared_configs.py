@@ -1,9 +1,9 @@
-"""Every data set's config takes two steps from what launch.prepare makes of that set's own files."""
+"""Every data set's config takes two steps from what launch.prepare makes of its own files."""
 
 import jax
 import pytest
 from prepare.archive_maker import COUNTS, files_of, random_splits, write_tar
-from prepare.image_maker import scan, tar_of, tiny_files, write_tree, write_zip
+from prepare.image_maker import scan, tiny_files, write_tree, write_zip
 
 from augjax import recipe, train
 from augjax.prepare import prepare

@@ -12,7 +12,7 @@ of any size are cropped by `cropped` and `random_resized_crop` as they are fed.
 from augjax.data.embedded import digits
 from augjax.data.epochs import order, stratified
 from augjax.data.host import batch_indices, feed, in_order, steps_per_epoch, workers_for
-from augjax.data.named import described, READERS, load
+from augjax.data.named import described, READERS, load, statistics_of
 from augjax.data.records import tfds_images
 from augjax.data.source import (
     Dataset, Source, from_arrays, holdout, limited, resident, subset,
@@ -21,6 +21,6 @@ from augjax.data.source import (
 __all__ = [
     "READERS", "Dataset", "Source", "batch_indices", "described",
     "digits", "feed", "from_arrays", "holdout", "in_order",
-    "limited", "load", "order", "resident", "steps_per_epoch", "stratified", "subset",
-    "tfds_images", "workers_for",
+    "limited", "load", "order", "resident", "statistics_of", "steps_per_epoch",
+    "stratified", "subset", "tfds_images", "workers_for",
 ]

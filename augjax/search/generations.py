@@ -21,6 +21,7 @@ from augjax.augment import PopulationPolicy
 from augjax.search import pba
 from augjax.search.curves import plot_schedule
 from augjax.train import checkpoint, files, folder, metrics, sharding, start, summary
+from augjax.train.failures import within_memory
 from augjax.train.loop import judged, opened
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import default_lowering, make_population, Members, Population
@@ -78,7 +79,8 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
         shared = Run(recipe, workdir, mesh, stop, checkpoint.Writer(workdir, 1), shapes)
         with opened(shared, description, source_text, saves=(SAVES,)) as (_, step):
             shared.resident = place_data(recipe, mesh)
-            _train(search, shared, lowering, step)
+            with within_memory(recipe.phases[0]):
+                _train(search, shared, lowering, step)
             return summary.write(recipe, workdir)
 
 

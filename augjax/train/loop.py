@@ -11,12 +11,13 @@ from jax.experimental import multihost_utils
 
 from augjax import check
 from augjax.train import checkpoint, evaluate, files, folder, metrics, sharding, start, summary
+from augjax.train.failures import within_memory
 from augjax.train.phases import check_recipe, Phase, Recipe, Source
 from augjax.train.ready import (
     compile_evaluation, compile_step, evaluation_batches, place_data, place_plan, ready, Run,
     sources,
 )
-from augjax.train.report import Reporter, within_memory
+from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
 

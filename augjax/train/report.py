@@ -1,6 +1,6 @@
 """From the device's reports to rows: read one row late, so that the device never waits for us."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import contextlib
 import math
 from pathlib import Path
@@ -8,15 +8,12 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 
-from augjax import check, data, tree
+from augjax import check
 from augjax.method import noted
-from augjax.train import files, folder, start
+from augjax.train import failures, files, folder
 from augjax.train.metrics import Log, Progress
 from augjax.train.phases import Phase, Recipe
-
-BAD_STEP = "bad_step.json"
 
 
 class Reporter:
@@ -125,49 +122,13 @@ class Reporter:
     def _require_finite(self, bad_step: int) -> None:
         if bad_step < 0:
             return
-        path = files.place(self._workdir) / BAD_STEP
+        path = files.place(self._workdir) / failures.BAD_STEP
         if jax.process_index() == 0:
             with contextlib.suppress(OSError):  # a full disk must not hide what follows
-                folder.write_json(path, facts_of_step(self.recipe, self.phase, bad_step))
+                facts = failures.facts_of_step(self.recipe, self.phase, bad_step)
+                folder.write_json(path, facts)
         raise check.NumericsError(check.sentence(
             f"phase {self.phase.name!r}", "finite losses and gradients",
             f"NaN or infinity first at step {bad_step + 1}, whose images, key and knobs are in "
             f"{path}", "lower the learning rate or look at that batch; the last good checkpoint is "
             "untouched"))
-
-
-def facts_of_step(recipe: Recipe, phase: Phase, step: int) -> dict[str, Any]:
-    """What repeats one update by itself: its images, its key and how its knobs stood.
-
-    `step` counts the updates of the phase before it. "images" are places in the training images;
-    "knobs" have every policy's numbers, the terms' weights and the learning rate, by path.
-    """
-    images = data.batch_indices(recipe.data.train, recipe.seed, phase.batch_size, step)
-    plan = start.plan(phase, recipe, step // recipe.steps_per_epoch(phase))
-    here = tree.flatten(jax.tree.map(lambda rows: rows[step - int(plan.first)], plan.knobs))
-    key = jax.random.fold_in(start.phase_key(recipe, phase), step)
-    return {
-        "phase": phase.name, "step": step + 1, "data": recipe.data.train.name,
-        "images": images.tolist(), "labels": recipe.data.train.labels[images].tolist(),
-        "key": jax.random.key_data(key).tolist(),
-        "knobs": {path: np.asarray(value).tolist() for path, value in here.items()},
-    }
-
-
-@contextlib.contextmanager
-def within_memory(phase: Phase) -> Iterator[None]:
-    """Says what would help where a device, or the host, has no room for a phase; ConfigError."""
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        told = (str(error).strip() or "no room on the host").splitlines()[0][:300].rstrip(".")
-        name = phase.name
-        raise check.ConfigError(check.sentence(
-            f"phase {name!r}, {phase.batch_size} images an update in {phase.accumulate} parts",
-            "to fit into the memory", told,
-            f"try --config.{name}.accumulate={2 * phase.accumulate}, a smaller "
-            f"--config.{name}.batch_size or --config.{name}.eval.batch_size, "
-            "--config.data.resident=False for large data, or --config.mesh.fsdp=True on several "
-            "devices; --dry_run counts the bytes")) from error

@@ -11,6 +11,7 @@ import jax
 
 from augjax import check
 from augjax.train import checkpoint, files, sharding, start
+from augjax.train.failures import within_memory
 from augjax.train.loop import evaluate_now, finish_phase, opened, save, save_once
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.population import (
@@ -97,7 +98,8 @@ def run_together(members: Sequence[Member], lowering: str = "", devices: list | 
         for begun in sorted(set(positions.values())):
             here = [number for number, found in positions.items() if found == begun]
             for place in range(begun[0], len(recipe.phases)):
-                train_phase(all_of, here, place, begun[1] if place == begun[0] else 0, lowering)
+                with within_memory(recipe.phases[place]):
+                    train_phase(all_of, here, place, begun[1] if place == begun[0] else 0, lowering)
         return all_of.failed
 
 

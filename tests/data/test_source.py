@@ -117,3 +117,11 @@ def test_load_refuses_with_a_sentence(arguments, sentence):
     with pytest.raises(check.ConfigError) as caught:
         data.load(**arguments)
     assert sentence in str(caught.value)
+
+
+def test_peoples_own_data_have_imagenets_statistics():
+    """Of grey images their average; those of known sets are their own."""
+    own = data.statistics_of("flowers")
+    assert own == data.statistics_of("imagenet2012") != data.statistics_of("cifar10")
+    mean, std = data.statistics_of("scans", channels=1)
+    assert mean == (pytest.approx(sum(own[0]) / 3),) and std == (pytest.approx(sum(own[1]) / 3),)

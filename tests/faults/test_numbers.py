@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from augjax import check, compress, data, train
-from augjax.train import checkpoint, loop, report, start
+from augjax.train import checkpoint, failures, loop, report, start
 from train.helpers import phase, rows, saved, three_phases
 from train.test_refusals import poisoned
 
@@ -24,7 +24,7 @@ def test_a_bad_step_leaves_what_repeats_it(tmp_path):
     made = poisoned(8, save_epochs=0.5)
     with pytest.raises(check.NumericsError, match=r"first at step 8, .*bad_step\.json"):
         train.run(made, tmp_path, devices=ONE)
-    told = json.loads((tmp_path / report.BAD_STEP).read_text())
+    told = json.loads((tmp_path / failures.BAD_STEP).read_text())
     assert (told["phase"], told["step"]) == ("only", 8)
     order = data.order(made.seed, 1, 96)  # step 8 is the second of the second epoch
     assert told["images"] == order[16:32].tolist()
@@ -38,7 +38,7 @@ def test_a_bad_step_leaves_what_repeats_it(tmp_path):
 
 def test_the_dump_has_every_number_of_a_policy(tmp_path):
     part = three_phases().phases[1]
-    told = report.facts_of_step(three_phases(), part, 4)
+    told = failures.facts_of_step(three_phases(), part, 4)
     assert set(told["knobs"]) >= {"policies/train/magnitude", "weights/ce", "weights/kd",
                                   "learning_rate", "clock/step"}
     assert told["knobs"]["clock/step"] == 4
@@ -48,7 +48,7 @@ def test_the_dump_has_every_number_of_a_policy(tmp_path):
 def test_images_fed_by_the_host_are_named_too():
     made = three_phases()
     fed = replace(made, resident=False)
-    one, other = (report.facts_of_step(each, each.phases[1], 7) for each in (made, fed))
+    one, other = (failures.facts_of_step(each, each.phases[1], 7) for each in (made, fed))
     assert one == other
 
 
@@ -152,7 +152,7 @@ FULL = "RESOURCE_EXHAUSTED: Out of memory allocating 68719476736 bytes.\nmore"
 @pytest.mark.parametrize("error", [jax.errors.JaxRuntimeError(FULL), MemoryError()])
 def test_too_little_memory_says_what_would_help(error):
     part = phase("student", batch_size=16)
-    with pytest.raises(check.ConfigError) as caught, report.within_memory(part):
+    with pytest.raises(check.ConfigError) as caught, failures.within_memory(part):
         raise error
     said = str(caught.value)
     assert caught.value.exit_code == 2 and len(said.splitlines()) == 1
@@ -163,14 +163,14 @@ def test_too_little_memory_says_what_would_help(error):
 
 def test_other_failures_of_a_device_are_left_as_they_are():
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        with report.within_memory(phase()):
+        with failures.within_memory(phase()):
             raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
 def test_a_device_without_room_says_so_itself():
     """The error that `within_memory` waits for is the one that XLA raises."""
     with pytest.raises(check.ConfigError, match="to fit into the memory"):
-        with report.within_memory(phase()):
+        with failures.within_memory(phase()):
             jax.block_until_ready(jax.jit(lambda: jnp.zeros((1 << 30, 1 << 30)) + 1)())
 
 
