@@ -11,6 +11,9 @@ import numpy as np
 
 from augjax import check, tree
 from augjax.train import sharding, start
+from augjax.train.collectives import (
+    check_stays, Collective, collectives, described, most, of_rows,
+)
 from augjax.train.phases import check_recipe, Phase, Recipe
 from augjax.train.ready import batch_shapes
 from augjax.train.update import lower_step, make_step, make_update, Resident
@@ -36,10 +39,18 @@ class Needs:
     parameters: int  # of all learners
     flops_per_image: float  # multiply and add are two; the whole update, teachers included
     bytes: Mapping[str, int]  # {"parameters", "optimizer", "average", "teacher", "data", ...}
+    image_shape: tuple[int, ...]
+    collectives: tuple[Collective, ...]  # what the devices send each other in an update
+    rows: tuple[Collective, ...]  # of these, what is no parameter's (`collectives.of_rows`)
 
     @property
     def total(self) -> int:
         return sum(self.bytes.values())
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a device sends in an update, if devices send round rings."""
+        return sum(one.sent for one in self.collectives)
 
 
 def topology_mesh(name: str) -> Mesh:
@@ -105,9 +116,17 @@ def phase_needs(recipe: Recipe, phase: Phase, shapes: start.Shapes, mesh: Mesh) 
         "activations": compiled.memory_analysis().temp_size_in_bytes,
     }
     device = mesh.devices.flat[0]
+    moved = collectives(compiled.as_text(), mesh.size)
     return Needs(phase.name, mesh.size, device.device_kind, phase.batch_size,
                  tree.count(state.params["nets"]),
-                 _flops(lowered, compiled, mesh) / phase.batch_size, held)
+                 _flops(lowered, compiled, mesh) / phase.batch_size, held,
+                 recipe.data.image_shape, moved,
+                 of_rows(moved, (state, shapes.frozen), phase.batch_size))
+
+
+def check_batch_stays(found: Needs) -> None:
+    """Raises ConfigError where the update gathers its batch: `collectives.check_stays`' rule."""
+    check_stays(found.phase, found.rows, found.batch_size, found.image_shape)
 
 
 def largest_batch(found: Needs) -> int | None:
@@ -172,4 +191,17 @@ def needs_table(found: list[Needs]) -> str:
             f"| {row.flops_per_image / 1e9:.3g} | "
             + " | ".join(f"{row.bytes[part] / 1e9:.3g}" for part in parts)
             + f" | {row.total / 1e9:.3g} | {'not known' if size is None else f'about {size}'} |")
-    return "\n".join(lines)
+    return "\n".join(lines + ["", *map(_moves, found)])
+
+
+def _moves(row: Needs) -> str:
+    """A line on what a phase's devices send each other."""
+    if not row.collectives:
+        return f"{row.phase} moves nothing between devices."
+    largest = max(row.collectives, key=lambda one: one.bytes)
+    rows = sum(one.whole for one in row.rows)
+    gathered = rows >= most(row.batch_size, row.image_shape)
+    verdict = "the batch is gathered" if gathered else "no batch is gathered"
+    return (f"{row.phase} moves {row.sent / 1e6:.3g} MB per step and device, the largest "
+            f"{largest.bytes / 1e6:.3g} MB, {described(largest)}; not of parameters' shapes "
+            f"{rows / 1e6:.3g} MB: {verdict}.")
