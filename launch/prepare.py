@@ -62,19 +62,9 @@ def main() -> None:
         raise check.Preempted(
             "stopped; whole shards are kept: run the same command again to go on"
         ) from None
-    for line in told(target_folder.summary(target)):
+    for line in target_folder.told(target):
         print(line)
     print(f"ready: {target}")
-
-
-def told(summary: dict) -> list[str]:
-    """What a prepared folder's checksums.json has to say to a person."""
-    lines = [f"{split}: {count} images" for split, count in summary.get("images", {}).items()]
-    lines += [f"encoded anew: {count} images ({why})"
-              for why, count in summary.get("encoded_anew", {}).items()]
-    if summary.get("skipped"):
-        lines.append(f"left out: {summary['skipped']} images, see {target_folder.SKIPPED}")
-    return lines
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from augjax import models as zoo
 from augjax.train import metrics
 from augjax.types import Net, Outputs
 from launch.benchmarks import compress as suite
-from launch.benchmarks import gpu, measure, models
+from launch.benchmarks import gpu, measure, models, search
 from launch.benchmarks.train import noise
 
 CASE = suite.Case("three matrices", batch=4, pixels=2)
@@ -156,6 +156,6 @@ def test_the_rows_of_a_session_on_a_gpu():
     order = list(gpu.ROWS)
     own = [place for place, name in enumerate(order) if name in suite.FOR_GPUS]
     assert len(own) == len(suite.FOR_GPUS)
-    assert order[own[0] - 1].startswith("depthwise") and order[own[-1] + 1] in models.ROWS
+    assert order[own[0] - 1].startswith("depthwise") and order[own[-1] + 1] in search.ROWS
     assert own == list(range(own[0], own[0] + len(own)))
     assert all("population" in order[place] for place in own[:2])

@@ -35,7 +35,7 @@ def imagenet(folder):
     (cifar("cifar10"), COUNTS, "cifar/resnet20.py", "scale=tiny", None),
     (cifar("cifar100"), COUNTS, "cifar/role_wise_bits.py", "scale=tiny", "bits4"),
     (tiny_imagenet, {"train": 400, "validation": 200}, "tiny_imagenet/thrives_pairs.py",
-     "scale=tiny", "vgg13-vgg8-kd_cutmix"),
+     "scale=tiny", "vgg8"),
     (imagenet, {"train": 1000, "validation": 1000}, "imagenet/efficientnet.py", "b0,scale=tiny",
      None),
 ], ids=["cifar10", "cifar100", "tiny_imagenet", "imagenet2012"])

@@ -167,6 +167,17 @@ def summary(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def told(folder: Path) -> list[str]:
+    """What a prepared folder's checksums.json has to say to a person."""
+    content = summary(folder)
+    lines = [f"{split}: {count} images" for split, count in content.get("images", {}).items()]
+    lines += [f"encoded anew: {count} images ({why})"
+              for why, count in content.get("encoded_anew", {}).items()]
+    if content.get("skipped"):
+        lines.append(f"left out: {content['skipped']} images, see {SKIPPED}")
+    return lines
+
+
 def _append(path: Path, content: Mapping[str, Any], mode: str = "a") -> None:
     with open(path, mode) as file:
         file.write(json.dumps(content) + "\n")

@@ -15,7 +15,7 @@ Rows      a2 | alone_0 ... alone_3: its augmentations one by one, four times the
           divergence all but vanishes (spec A2) | independent: a network for each branch (Table 5)
 Args      scale=full|small|tiny, part=all|evidence, draw=0|1|...|9 (seed of the augmentations)
 Scales    full: WRN-40-2 on CIFAR-100, recipe AA-wrn (200 epochs), 5,000 images held out | small:
-          ResNet-8 on CIFAR-10, 5,000 images and 1,000 held out, 2 epochs | tiny: two steps, two
+          ResNet-8 on CIFAR-10, 2,500 images and 1,000 held out, 2 epochs | tiny: two steps, two
           branches
 
 Top-1 is that of the branch which held-out images select. Which single augmentation is best is
@@ -44,7 +44,7 @@ class Scale(NamedTuple):
 
 SCALES = {
     "full": Scale("wrn_40_2", {}, "cifar100", 200.0, 128, 0, 5000, 4, (0, 1, 2)),
-    "small": Scale("resnet8", {}, "cifar10", 2.0, 64, 5000, 1000, 4, (0, 1, 2)),
+    "small": Scale("resnet8", {}, "cifar10", 2.0, 64, 2500, 1000, 4, (0, 1, 2)),
     "tiny": Scale("wrn_40_2", {"depth": 10, "widen": 1}, "cifar10", 1.0, 16, 32, 100, 2, (0,)),
 }
 WORDS = {"scale": tuple(SCALES), "part": ("all", "evidence"), "draw": tuple(map(str, range(10)))}

@@ -11,7 +11,6 @@ import tensorflow_datasets as tfds
 from augjax import check
 from augjax.prepare import image_bytes, image_places, target_folder
 from augjax.prepare import prepare
-from launch.prepare import told
 
 
 @pytest.mark.parametrize("name, sentence", [
@@ -151,7 +150,7 @@ def test_bad_images_can_be_left_out(source):
         "train": 16, "validation": 5}
     listed = (target / "skipped.txt").read_text().splitlines()
     assert len(listed) == 3 and any("train/iris/0.jpg (image file is trunc" in x for x in listed)
-    assert told(target_folder.summary(target)) == [
+    assert target_folder.told(target) == [
         "train: 16 images", "validation: 5 images", "left out: 3 images, see skipped.txt"]
     assert make(source) == target
 
