@@ -18,7 +18,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # Here nothing is compared with what another process compiled, and compiling costs most.
 QUICKLY = (
     "exchange", "losses", "method", "models", "search", "test_accumulate", "test_benchmark",
-    "test_benchmark_compress", "test_branches", "test_configs", "test_dropped", "test_parts",
+    "test_benchmark_compress", "test_branches", "test_configs", "test_dropped",
     "test_picks_config", "test_population", "test_prepared_configs", "test_preview", "test_recipe",
     "test_study_runs", "test_transforms_config")
 MAPS = Path("/proc/self/maps")
