@@ -10,10 +10,9 @@ workers are by the clock on the wall.
 
 The pixels are equal where the boxes are (tests/data/test_cropped.py), so what can be saved is the
 rows below the box, which are not decoded, and what is not Pillow's: torchvision's own randomness,
-its tensors and their collation. Expected before measuring: 1.2 to 1.4 times. Measured beside other
-work: 1.17, and 1.15 for decoding and cropping alone; of an image's time half is Pillow's decoding
-and a third its resampling, which both sides share. What helps is to decode less: images prepared
-with a short side of 256 gave 1.9, `draft` gave 1.9 where short sides are 1125. Both change pixels.
+its tensors and their collation. Expected before measuring: 1.2 to 1.4 times; of an image's time
+half is Pillow's decoding and a third its resampling, which both sides share. What helps is to
+decode less, which changes pixels: `launch.prepare --short_side=256`, or `draft` for large images.
 
 Rows of an H100 divide what such a card is expected to train by what was measured here; no such
 card was measured (users.md 3b: an A100's published figures by the ratio of bandwidths).
@@ -316,13 +315,11 @@ def cores_for(network: str) -> measure.Work:
         call = fed(prepared(photographs(COUNT), Cut(SIZE)))
         call()
         speeds = [_speed(core_seconds(call)) for _ in range(WINDOWS)]
-        slow, fast = measure.interval(speeds)
+        (slow, fast), ours = measure.interval(speeds), statistics.median(speeds)
         low, high = H100[network]
-        middle = (low + high) / 2 / statistics.median(speeds)
         return measure.row(name, speeds, "cores", note=(
-            f"computed: {low:,} to {high:,} images/s, estimated (users.md 3b), over "
-            f"{statistics.median(speeds):,.0f}")) | {
-            "median": middle, "low": low / fast, "high": high / slow, "n": len(speeds)}
+            f"computed: {low:,} to {high:,} images/s, estimated (users.md 3b), over {ours:,.0f}")
+            ) | {"median": (low + high) / 2 / ours, "low": low / fast, "high": high / slow}
     return measure.on_one_core("input", work)
 
 
