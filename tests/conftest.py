@@ -28,9 +28,12 @@ CROWDED = 30_000  # of the 65,530 memory maps that Linux allows; a compiled prog
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item, nextitem):
     """Has XLA leave out its expensive passes in some rooms and files, and lets go of old programs:
-    a process without a memory map left ends in a segmentation fault."""
-    quickly = {item.path.parent.name, item.path.stem} & set(QUICKLY)
-    jax.config.update("jax_disable_most_optimizations", bool(quickly))
+    those compiled the other way give other bits, and a process without a memory map left ends in
+    a segmentation fault."""
+    quickly = bool({item.path.parent.name, item.path.stem} & set(QUICKLY))
+    if quickly != jax.config.read("jax_disable_most_optimizations"):
+        ready.forget()
+        jax.config.update("jax_disable_most_optimizations", quickly)
     result = yield
     last_of_file = nextitem is None or nextitem.path != item.path
     if last_of_file and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > CROWDED:
