@@ -36,7 +36,7 @@ class CheckpointError(AugjaxError, RuntimeError):
 
 
 class NumericsError(AugjaxError, ArithmeticError):
-    """A loss or gradient that is not finite."""
+    """A loss or gradient that is not finite, or a step that does not repeat."""
 
     exit_code = 5
 

@@ -44,7 +44,7 @@ def _built(config: ConfigDict, dataset: data.Dataset | None) -> Recipe:
         workers=config.data.workers,
         fsdp=config.mesh.fsdp, log_every=config.log.every_steps,
         save_epochs=config.checkpoint.every_epochs, keep=config.checkpoint.keep,
-        milestones=tuple(config.checkpoint.milestones),
+        milestones=tuple(config.checkpoint.milestones), deterministic=config.deterministic,
     )
 
 

@@ -21,7 +21,8 @@ from augjax.train import folder
 from launch import common
 from launch.benchmarks import measure
 
-SUITES = ("augment", "compress", "distill", "gpu", "input", "models", "search", "tpu", "train")
+SUITES = ("augment", "compress", "distill", "gpu", "input", "models", "search", "topologies",
+          "tpu", "train")
 JSON = flags.DEFINE_string(
     "json", None, "Where the rows are written; what was measured there is not measured again.")
 DEADLINE = flags.DEFINE_float("deadline_s", float("inf"), "Start no row after this many seconds.")

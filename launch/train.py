@@ -19,6 +19,8 @@ CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, new or to be continued.")
 PREVIOUS = flags.DEFINE_bool(
     "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
+ADOPT = flags.DEFINE_list(
+    "adopt_checkpoint", [], "PHASE/STEP of copied saves that lost their digests: they count again.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile and count, without data; train nothing.")
 TOPOLOGY = flags.DEFINE_string("topology", "", "TPUs to compile a dry run for, such as v5e:4x4.")
 PHASE = flags.DEFINE_string("phase", "", "The phase of a dry run; all of them if not given.")
@@ -45,7 +47,7 @@ def main() -> None:
     file = Path(common.flags.FLAGS["config"].config_filename.split(":")[0])
     summary = train.run(
         built, WORKDIR.value, json.loads(config.to_json()), file.read_text(),
-        use_previous=PREVIOUS.value, profile=PROFILE.value,
+        use_previous=PREVIOUS.value, adopt=ADOPT.value, profile=PROFILE.value,
     )
     if jax.process_index() == 0:
         print(f"\n{train.table(summary)}\n\nrun folder: {WORKDIR.value}")

@@ -1,8 +1,9 @@
 """Checkpoints that never lie: a step counts once the SHA-256 of its every file stands beside it.
 
 Layout: `<workdir>/checkpoints/<phase>/<step>/` written by Orbax, plus our `digests.json`, written
-last. A folder without digests is a save that never finished: it is never listed, and cleared away
-when the run starts again. Orbax alone would load a flipped bit without a word.
+last. A folder without digests is never listed; one that this run left unfinished is cleared away when
+it starts again, and a copy that lost its digests stops the run until it is adopted or moved away.
+Orbax alone would load a flipped bit without a word.
 
 In an object store the layout is the same. Orbax itself would rename there or bring a client of its
 own, so it writes to a folder on the disk of process 0, from which every file is put into the store,
@@ -26,8 +27,9 @@ import orbax.checkpoint.experimental.v1 as ocp
 from augjax import check, tree
 from augjax.train import files, sharding
 from augjax.train.saves import (
-    clear_unfinished as clear_unfinished, commit as commit, DIGESTS, folder_of as folder_of,
-    FROZEN as FROZEN, remove, set_aside as set_aside, steps as steps, verify as verify,
+    claim, clear_unfinished as clear_unfinished, commit as commit, DIGESTS, folder_of as folder_of,
+    FROZEN as FROZEN, is_stray, remove, set_aside as set_aside, settle, steps as steps,
+    strays as strays, verify as verify,
 )
 
 PyTree = Any
@@ -88,9 +90,7 @@ class Writer:
         try:
             files.make_folder(folder.parent)
             if jax.process_index() == 0:
-                remove(folder)  # left over from a failed attempt at this very step
-                if files.exists(folder / DIGESTS):  # it would count while it is written over
-                    raise OSError(f"{folder / DIGESTS} cannot be removed")
+                claim(folder)
             first()
         except OSError as error:
             self._error = error
@@ -114,7 +114,7 @@ class Writer:
         self._folder = self._thread = self._error = None
         if not _any_process(error is not None):
             return
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and not is_stray(folder):
             remove(folder)
         raise _failure(error) from error
 
@@ -139,6 +139,7 @@ class Writer:
                 if not files.in_store(folder):
                     commit(folder)
                 with contextlib.suppress(OSError):  # the save counts, whatever becomes of others
+                    settle(folder)
                     self._forget(phase)
                     clear_unfinished(self.workdir)  # of a failed save that Orbax may still have fed
         except Exception as error:  # noqa: BLE001
@@ -237,24 +238,41 @@ def load(folder: Path, template: PyTree) -> PyTree:
     """
     with _on_disk(folder) as copy:
         verify(folder, copy)
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        if jax.process_count() > 1:  # each reads its own part, and waits for nobody
-            context.multiprocessing.primary_host = jax.process_index()
-            context.multiprocessing.active_processes = {jax.process_index()}
-        try:
-            with context:
-                loaded = from_nested(template, ocp.load(copy, to_nested(template)))
-            for path, leaf in tree.flatten(loaded).items():  # what is not found stays abstract
-                if not isinstance(leaf, jax.Array):
-                    raise KeyError(f"{path} is not there")
-            # Orbax spells the sharding of a key its own way; the compiled update wants ours.
-            return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
-        except (ValueError, KeyError) as error:
-            raise check.CheckpointError(
-                check.sentence(str(folder), "the leaves that this config needs",
-                               _first_line(error), "it was written by another model or phase")
-            ) from error
+        return _read(folder, copy, template)
+
+
+def adopt(folder: Path, template: PyTree) -> None:
+    """Gives a copy that lost its digests new ones, after reading all of `template` from it.
+
+    A changed bit cannot be seen any more. Raises CheckpointError where a leaf is missing,
+    misshapen or unreadable, and ConfigError where there is no such copy.
+    """
+    check.require(is_stray(folder), f"to adopt {folder}", f"a folder without {DIGESTS}",
+                  "a save" if files.exists(folder / DIGESTS) else "none that somebody copied",
+                  "name it as PHASE/STEP, or leave the flag out")
+    with _on_disk(folder) as copy:
+        _read(folder, copy, template)
+    commit(folder)
+
+
+def _read(folder: Path, copy: Path, template: PyTree) -> PyTree:
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    if jax.process_count() > 1:  # each reads its own part, and waits for nobody
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
+    try:
+        with context:
+            loaded = from_nested(template, ocp.load(copy, to_nested(template)))
+        for path, leaf in tree.flatten(loaded).items():  # what is not found stays abstract
+            if not isinstance(leaf, jax.Array):
+                raise KeyError(f"{path} is not there")
+        # Orbax spells the sharding of a key its own way; the compiled update wants ours.
+        return jax.device_put(loaded, jax.tree.map(lambda leaf: leaf.sharding, template))
+    except (OSError, ValueError, KeyError) as error:
+        raise check.CheckpointError(check.sentence(
+            str(folder), "the leaves that this config needs", _first_line(error),
+            "it was written by another model or phase, or cut off")) from error
 
 
 @contextlib.contextmanager

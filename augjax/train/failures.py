@@ -1,10 +1,11 @@
 """What is said, and left behind, where training cannot go on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from augjax import check, data, tree
@@ -30,6 +31,45 @@ def facts_of_step(recipe: Recipe, phase: Phase, step: int) -> dict[str, Any]:
         "key": jax.random.key_data(key).tolist(),
         "knobs": {path: np.asarray(value).tolist() for path, value in here.items()},
     }
+
+
+def repeating(update: Callable, phase: Phase) -> Callable:
+    """A phase's compiled update, whose first call is made twice.
+
+    Raises NumericsError where the two end in states that differ in a bit. The first call takes a
+    second copy of the state.
+    """
+    made = False
+
+    def once_twice(state, *given):
+        nonlocal made
+        if made:
+            return update(state, *given)
+        twin, _ = update(jax.tree.map(jnp.copy, state), *given)
+        state, report = update(state, *given)
+        apart = {path: int(count) for path, count in differing(twin, state).items() if count}
+        worst = ", ".join(f"{path} ({count})" for path, count in list(apart.items())[:3])
+        check.require(not apart, f"deterministic=True, phase {phase.name!r}: one step, made twice",
+                      "the same bits", f"other values in {len(apart)} arrays: {worst}",
+                      "look for --xla flags of yours in XLA_FLAGS, or try without "
+                      "--config.deterministic", check.NumericsError)
+        made = True
+        return state, report
+
+    return once_twice
+
+
+@jax.jit
+def differing(one: Any, other: Any) -> dict[str, jax.Array]:
+    """{path: how many values differ in their bits} of two trees of one shape; [] int32 each."""
+    def bits(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key_data(leaf)
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.view(f"uint{8 * leaf.dtype.itemsize}") if floating else leaf
+
+    return {path: jnp.sum(bits(left) != bits(right))
+            for (path, left), right in zip(tree.flatten(one).items(), tree.flatten(other).values())}
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 from augjax import check
 from augjax.train import checkpoint, evaluate, files, folder, metrics, sharding, start, summary
-from augjax.train.failures import within_memory
+from augjax.train.failures import repeating, within_memory
 from augjax.train.phases import check_recipe, Phase, Recipe, Source
 from augjax.train.ready import (
     compile_evaluation, compile_step, evaluation_batches, place_data, place_plan, ready, Run,
@@ -30,6 +30,7 @@ def run(
     description: Mapping[str, Any] | None = None,
     source_text: str = "",
     use_previous: bool = False,
+    adopt: Sequence[str] = (),
     profile: bool = False,
     devices: list | None = None,
 ) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def run(
 
     description   the config as plain data, compared with the run folder's; None: from the recipe
     use_previous  go back to the last save that is whole, where the latest one was altered
+    adopt         "phase/step" of copies of saves whose digests were lost: they count from now on
     Raises an augjax.check error whose `exit_code` is that of DESIGN section 5.
     """
     mesh, workdir = sharding.make_mesh(devices), files.place(workdir)
@@ -47,7 +49,7 @@ def run(
     with jax.set_mesh(mesh), listening() as stop:
         made = Run(recipe, workdir, mesh, stop,
                    checkpoint.Writer(workdir, recipe.keep, recipe.milestones), shapes, profile)
-        with opened(made, description, source_text, use_previous) as (number, step):
+        with opened(made, description, source_text, use_previous, adopt) as (number, step):
             made.resident = place_data(recipe, mesh)
             for phase in recipe.phases[number:]:
                 with within_memory(phase):
@@ -58,7 +60,8 @@ def run(
 
 @contextlib.contextmanager
 def opened(shared: Run, description: Mapping[str, Any] | None = None, source_text: str = "",
-           use_previous: bool = False, saves: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
+           use_previous: bool = False, adopt: Sequence[str] = (), saves: Sequence[str] = ()
+           ) -> Iterator[tuple[int, int]]:
     """Holds the run folder, new or found, and yields the (phase number, step) to go on from.
 
     `saves` are the folders of the phases' saves; they have the phases' names if not told otherwise.
@@ -73,6 +76,7 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
             folder.write_json(workdir / "data.json", summary.describe_data(recipe.data))
             for name in checkpoint.clear_unfinished(workdir):
                 metrics.note(workdir, "cleared an unfinished save", folder=name)
+            adopt_copies(shared, adopt)
             for phase, step, why in checkpoint.set_aside(workdir, saves) if use_previous else ():
                 metrics.note(workdir, "went back one save", phase=phase, step=step, reason=why)
         _together("folder")
@@ -83,6 +87,27 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
             yield number, step
         finally:
             shared.writer.join()  # before the folder is let go: a save may still be under way
+
+
+def adopt_copies(shared: Run, named: Sequence[str]) -> None:
+    """Takes the named copies of saves for saves; CheckpointError for any other without digests."""
+    workdir, here = shared.workdir, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    for name in named:
+        phase, _, step = name.partition("/")
+        check.one_of("the phase of --adopt_checkpoint", phase, shared.shapes)
+        frozen = step == checkpoint.FROZEN
+        check.require(frozen or step.isdigit(), "--adopt_checkpoint", "PHASE/STEP", name,
+                      "name the copy by its two last folders")
+        like = shared.shapes[phase].frozen if frozen else shared.shapes[phase].state
+        checkpoint.adopt(checkpoint.folder_of(workdir, phase, step), jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), like))
+        metrics.note(workdir, "adopted a copy of a save", folder=name)
+    strays = checkpoint.strays(workdir)
+    check.require(not strays, f"saves in {workdir}", f"{checkpoint.DIGESTS} in every folder",
+                  f"none in {', '.join(strays)}, which this run did not leave",
+                  "copy it from where the save came from, take the save as it is with "
+                  f"--adopt_checkpoint={','.join(strays)}, or move the folder away",
+                  check.CheckpointError)
 
 
 def newest(workdir: Path, saves: Sequence[str]) -> tuple[int, int]:
@@ -102,6 +127,7 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
     shared.stop.check()
     began = time.perf_counter()
     update = compile_step(shared, phase, state, frozen)
+    update = repeating(update, phase) if recipe.deterministic else update
     compile_evaluation(shared, phase, state)  # now, so that no evaluation has to wait for it
     shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
     with contextlib.ExitStack() as stack:

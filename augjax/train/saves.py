@@ -1,4 +1,8 @@
-"""Which saves of a run are there, and whether they are what was written."""
+"""Which saves of a run are there, whether they are what was written, and whose they are.
+
+A folder counts as a save by its `digests.json`. One without is ours, and may go, where a file of
+its name plus `.writing` lies beside it; any other is a copy that somebody made, and is never removed.
+"""
 
 from collections.abc import Sequence
 import contextlib
@@ -12,6 +16,8 @@ from augjax.train import files
 
 DIGESTS = "digests.json"  # of a save: {"files": {name: SHA-256}}; without it a folder is none
 FROZEN = "frozen"  # in place of a step: the frozen networks of a phase
+WRITING = ".writing"  # ends the name of the file beside a folder that is no save yet, or no more
+ORBAX = ".orbax-checkpoint-tmp"  # in the name of a folder that Orbax has not finished
 
 
 def folder_of(workdir: str | Path, phase: str, step: int | str) -> Path:
@@ -26,14 +32,54 @@ def steps(workdir: str | Path, phase: str) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
+def claim(folder: Path) -> None:
+    """Makes room for a new save and marks the folder as ours until `settle`.
+
+    Raises OSError where what lies there cannot be removed, or is not ours to remove.
+    """
+    if is_stray(folder):
+        raise OSError(f"{folder} has no {DIGESTS} and was not written by this run: move it away")
+    remove(folder)
+    if files.exists(folder / DIGESTS):  # it would count while it is written over
+        raise OSError(f"{folder / DIGESTS} cannot be removed")
+    files.write(_mark(folder), "")
+
+
+def settle(folder: Path) -> None:
+    """Takes the mark away: the folder is a save, or is gone."""
+    files.remove(_mark(folder))
+
+
+def _mark(folder: Path) -> Path:
+    return folder.with_name(folder.name + WRITING)
+
+
+def is_stray(folder: Path) -> bool:
+    """Whether a folder has files, but neither digests nor our mark."""
+    ours = ORBAX in folder.name or files.exists(_mark(folder)) or files.exists(folder / DIGESTS)
+    return not ours and bool(files.names(folder))
+
+
+def strays(workdir: str | Path) -> list[str]:
+    """What stands among the saves and is none, as "phase/name": copies that lost their digests."""
+    top = folder_of(workdir, "", "")
+    return [f"{phase}/{name}" for phase in files.folders(top)
+            for name in files.folders(top / phase) if is_stray(top / phase / name)]
+
+
 def clear_unfinished(workdir: str | Path) -> list[str]:
     """Removes saves that a kill left half done; returns their names."""
     cleared, top = [], folder_of(workdir, "", "")
     for phase in files.folders(top):
         for name in files.folders(top / phase):
-            if not files.exists(top / phase / name / DIGESTS):
-                remove(top / phase / name)
+            folder = top / phase / name
+            if not files.exists(folder / DIGESTS) and not is_stray(folder):
+                remove(folder)
                 cleared.append(f"{phase}/{name}")
+        for name in files.names(top / phase):
+            if "/" not in name and WRITING in name:  # of a folder that is whole, or gone
+                with contextlib.suppress(OSError):
+                    files.remove(top / phase / name)
     return cleared
 
 
@@ -102,14 +148,19 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def remove(folder: Path) -> None:
     """From the first moment on the folder is no save; what Orbax left beside it goes too."""
+    with contextlib.suppress(OSError):  # a full disk has no room for the mark
+        if files.names(folder):
+            files.write(_mark(folder), "")
     with contextlib.suppress(OSError):
         files.remove(folder / DIGESTS)
         files.remove(folder)
         for name in files.folders(folder.parent):
-            if name.startswith(f"{folder.name}.orbax-checkpoint-tmp"):
+            if name.startswith(folder.name + ORBAX):
                 files.remove(folder.parent / name)
+        if not files.names(folder):
+            settle(folder)
 
 
 def commit(folder: Path) -> None:
-    """Writes the digests of everything in a folder on a disk: from here on the save counts."""
+    """Writes the digests of everything in a folder: from here on the save counts."""
     files.write(folder / DIGESTS, json.dumps({"files": _digests(folder)}, indent=1))

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from augjax import check, train
-from augjax.train import checkpoint
+from augjax.train import checkpoint, metrics
 from train.helpers import assert_same_run, phase, recipe
 
 ONE = jax.devices()[:1]
@@ -55,11 +55,58 @@ def test_a_copy_cut_short_is_never_taken_for_a_save(whole, tmp_path):
                 checkpoint.verify(here)
 
 
-@pytest.mark.xfail(strict=True, reason="whatever has no digests is removed when a run starts there")
-def test_a_copy_without_its_marker_is_left_alone(whole, tmp_path):
-    """orbax#394: somebody's copy, not ours to delete."""
-    here = checkpoint.folder_of(tmp_path, "only", 12)
-    shutil.copytree(checkpoint.folder_of(whole, "only", 12), here)
+@pytest.fixture
+def bare(whole, tmp_path):
+    """A run folder whose last save was copied without its digests."""
+    shutil.copytree(whole, tmp_path / "bare")
+    here = checkpoint.folder_of(tmp_path / "bare", "only", 12)
     (here / checkpoint.DIGESTS).unlink()
-    checkpoint.clear_unfinished(tmp_path)
-    assert here.is_dir()
+    return tmp_path / "bare"
+
+
+def test_a_copy_without_its_digests_stops_the_run_and_stays(bare, made):
+    """orbax#394: somebody's copy, not ours to delete; nor are the rows that came before it."""
+    before = {path: path.read_bytes() for path in (bare / "checkpoints").rglob("*")
+              if path.is_file()} | {0: (bare / "metrics.jsonl").read_bytes()}
+    with pytest.raises(check.CheckpointError, match="--adopt_checkpoint=only/12"):
+        train.run(made, bare, devices=ONE)
+    assert before == {path: path.read_bytes() for path in (bare / "checkpoints").rglob("*")
+                      if path.is_file()} | {0: (bare / "metrics.jsonl").read_bytes()}
+
+
+def test_an_adopted_copy_is_a_save_again(bare, whole, made):
+    train.run(made, bare, adopt=["only/12"], devices=ONE)
+    assert_same_run(whole, bare, ["only"])
+    checkpoint.verify(checkpoint.folder_of(bare, "only", 12))
+    assert "adopted a copy of a save" in [
+        event["event"] for event in metrics.read_events(bare)]
+
+
+@pytest.mark.parametrize("name, told", [
+    ("only/9", "got a save"), ("only/13", "got none"), ("onyl/12", "Did you mean 'only'"),
+    ("only", "expected PHASE/STEP")])
+def test_what_is_no_such_copy_is_refused(bare, made, name, told):
+    with pytest.raises(check.ConfigError, match=told):
+        train.run(made, bare, adopt=[name], devices=ONE)
+
+
+def test_a_copy_that_cannot_be_read_is_not_adopted(bare, made):
+    here = checkpoint.folder_of(bare, "only", 12)
+    largest = max((path for path in here.rglob("*") if path.is_file()),
+                  key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(check.CheckpointError):
+        train.run(made, bare, adopt=["only/12"], devices=ONE)
+    assert not (here / checkpoint.DIGESTS).exists()
+
+
+def test_a_copy_in_the_way_of_a_save_fails_the_save_and_stays(tmp_path):
+    """It came while the run was on."""
+    folder = checkpoint.folder_of(tmp_path, "only", 12)
+    folder.mkdir(parents=True)
+    (folder / "theirs").write_text("a copy")
+    writer = checkpoint.Writer(tmp_path, keep=1)
+    writer.save("only", 12, {"a": jax.numpy.zeros(3)})
+    with pytest.raises(check.CheckpointError, match="move it away"):
+        writer.wait()
+    assert (folder / "theirs").read_text() == "a copy"

@@ -1,4 +1,5 @@
-"""Numbers gone bad, pruned weights that come back, and too little memory: rows 18, 19, 20, 27."""
+"""Numbers gone bad, pruned weights that come back, too little memory, steps that do not repeat:
+rows 18, 19, 20, 27 and 30."""
 
 from dataclasses import replace
 import json
@@ -10,7 +11,7 @@ import pytest
 
 from augjax import check, compress, data, train
 from augjax.train import checkpoint, failures, loop, report, start
-from train.helpers import phase, rows, saved, three_phases
+from train.helpers import assert_same_run, phase, recipe, rows, saved, three_phases
 from train.test_refusals import poisoned
 
 ONE = jax.devices()[:1]
@@ -181,3 +182,36 @@ def test_a_run_without_room_ends_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "compile_step", full)
     with pytest.raises(check.ConfigError, match="phase 'teacher', 16 images an update"):
         train.run(three_phases(), tmp_path, devices=ONE)
+
+
+# --- row 30 --------------------------------------------------------------------------------------
+
+
+def test_a_step_made_twice_changes_nothing(tmp_path):
+    for name, sure in (("sure", True), ("plain", False)):
+        train.run(three_phases(deterministic=sure), tmp_path / name, devices=ONE)
+    assert_same_run(tmp_path / "plain", tmp_path / "sure")
+
+
+def test_a_step_that_does_not_repeat_ends_the_run(tmp_path, monkeypatch):
+    """A kernel that adds in another order each time; here the second call is off by one bit."""
+    compile_step, calls = loop.compile_step, []
+
+    def unsure(*given):
+        update = compile_step(*given)
+
+        def call(state, *rest):
+            calls.append(len(calls))
+            after, report = update(state, *rest)
+            if len(calls) == 2:
+                mean = after.stats["student"]["norm"]["mean"]
+                after.stats["student"]["norm"]["mean"] = mean.at[0, 0].set(
+                    jnp.nextafter(mean[0, 0], jnp.inf))
+            return after, report
+        return call
+
+    monkeypatch.setattr(loop, "compile_step", unsure)
+    with pytest.raises(check.NumericsError, match=r"in 1 arrays: stats/student/norm/mean \(1\)"):
+        train.run(recipe(phase(epochs=1), deterministic=True), tmp_path, devices=ONE)
+    assert calls == [0, 1] and checkpoint.steps(tmp_path, "only") == []
+    train.run(recipe(phase(epochs=1)), tmp_path, devices=ONE)  # nobody asked
