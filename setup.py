@@ -1,4 +1,4 @@
-"""augjax: augmentation for small, pruned, low-bit and distilled image classifiers, in one JAX step."""
+"""augjax: augmentation for small, pruned, low-bit and distilled image classifiers."""
 
 from setuptools import find_packages, setup
 

@@ -13,7 +13,7 @@ from augjax import models as zoo
 from augjax.train import metrics
 from augjax.types import Net, Outputs
 from launch.benchmarks import compress as suite
-from launch.benchmarks import gpu, measure, models, search
+from launch.benchmarks import gpu, measure, search
 from launch.benchmarks.train import noise
 
 CASE = suite.Case("three matrices", batch=4, pixels=2)

@@ -1,9 +1,9 @@
 """Checkpoints that never lie: a step counts once the SHA-256 of its every file stands beside it.
 
 Layout: `<workdir>/checkpoints/<phase>/<step>/` written by Orbax, plus our `digests.json`, written
-last. A folder without digests is never listed; one that this run left unfinished is cleared away when
-it starts again, and a copy that lost its digests stops the run until it is adopted or moved away.
-Orbax alone would load a flipped bit without a word.
+last. A folder without digests is never listed; one that this run left unfinished is cleared away
+when it starts again, and a copy that lost its digests stops the run until it is adopted or moved
+away. Orbax alone would load a flipped bit without a word.
 
 In an object store the layout is the same. Orbax itself would rename there or bring a client of its
 own, so it writes to a folder on the disk of process 0, from which every file is put into the store,

@@ -1,7 +1,7 @@
 """Which saves of a run are there, whether they are what was written, and whose they are.
 
 A folder counts as a save by its `digests.json`. One without is ours, and may go, where a file of
-its name plus `.writing` lies beside it; any other is a copy that somebody made, and is never removed.
+its name plus `.writing` lies beside it; any other is somebody's copy, and is never removed.
 """
 
 from collections.abc import Sequence
