@@ -85,7 +85,8 @@ def efficientnet(epochs: float = 350.0, batch: int = 4096) -> dict[str, Any]:
         "optimizer": defaults.optimizer(
             "rmsprop_tf", learning_rate=0.016, learning_rate_schedule=staircase, base_batch=256,
             options={"rho": 0.9, "momentum": 0.9, "eps": 1e-3}, weight_decay=1e-5,
-            decay=("nets/*/kernel", "nets/*/bias")),  # all but BatchNorm's
+            decay=("nets/*/kernel", *(f"nets/*/{layer}/bias" for layer in (
+                "squeeze", "excite", "head")))),  # all but BatchNorm's, whose shifts are biases too
         "ema": 0.9999, "epochs": epochs, "batch_size": batch,
         "eval": {"every_epochs": 1.0, "batch_size": 1024},
     }

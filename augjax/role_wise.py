@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from augjax import defaults, papers
 
 BITS = (4, 2)
-NETWORKS = {"resnet18": "resnet18_cifar", "alexnet": "alexnet_cifar"}
+NETWORKS = {"resnet18": "resnet18_role_kd", "alexnet": "alexnet_cifar"}
+CUTOUTS = {"cifar10": "autoaugment_cifar", "cifar100": "autoaugment_cifar_cutout8"}
 TOYS = {"small": "resnet8", "tiny": "resnet8_tiny"}  # whatever the network
 Views = Mapping[str, ConfigDict]
 Fields = Mapping[str, Any]
@@ -70,13 +71,14 @@ def plain() -> Views:
 
 
 def searched() -> Views:
-    """A policy that a search sets."""
-    return {"train": defaults.view("crop_flip", defaults.searched())}
+    """A policy that a search sets, then crops and flips."""
+    return {"train": defaults.view("autoaugment_cifar_uncut", defaults.searched())}
 
 
-def replayed(row: str) -> Views:
-    """What the search of another row found, stretched to the phase's epochs."""
-    return {"train": defaults.view("crop_flip", defaults.policy(
+def replayed(setting: Setting, row: str) -> Views:
+    """What the search of another row found, stretched to the phase's epochs; then crops, flips and
+    the cutout of the data set (spec P5)."""
+    return {"train": defaults.view(CUTOUTS[setting.dataset], defaults.policy(
         "replay", fill="mean", schedule=f"row:{row}"))}
 
 
@@ -104,9 +106,14 @@ def quantised(setting: Setting, model: str, bits: int, views: Views, init: str, 
         **fields})
 
 
-def low_bit(setting: Setting, model: str, bits: int, views: Views, init: str, method: str = ""
+def from_scratch(setting: Setting, model: str, bits: int, views: Views) -> ConfigDict:
+    """Nobody's weights and nobody's help: Table 2's vanilla and stage alpha (ambiguities RW19)."""
+    return train(setting, student=quantised(setting, model, bits, views, "scratch"))
+
+
+def low_bit(setting: Setting, model: str, bits: int, views: Views, init: str, method: str
             ) -> ConfigDict:
-    """An epoch at rest for BatchNorm's statistics, then the training."""
+    """An epoch at rest for BatchNorm's statistics of another network, then the training."""
     settled = quantised(setting, model, bits, views, init, epochs=1.0, trains=("stats/*",))
     return train(setting, settled=settled, student=quantised(
         setting, model, bits, views, "phase:settled", method))
@@ -125,7 +132,9 @@ def taught(method: str, setting: Setting, model: str, epochs: float) -> Fields:
     """The fields of a phase that learns from "row:teacher" by one of TAUGHT; "": from nobody.
 
     Distillation counts lambda = 1, for II-KD 0.4, halved thrice; where feature maps are compared
-    cross-entropy's gradient cuts it (spec D6, D7).
+    cross-entropy's gradient cuts it (spec D6, D7). MHGD's attention stays as it is drawn, as in the
+    release; its authors trained it alone for 40 epochs before (spec D5), for which our term has
+    `pretrain_steps`, in which the student goes on learning from its labels.
     """
     if not method:
         return {}

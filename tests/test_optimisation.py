@@ -9,7 +9,7 @@ from ml_collections import config_flags, ConfigDict
 import numpy as np
 import pytest
 
-from augjax import check, defaults, recipe, train
+from augjax import check, defaults, papers, recipe, train, tree
 from augjax.types import Clock
 
 PICTURES = recipe.Pictures("digits", 10, (16, 16, 3))
@@ -153,3 +153,18 @@ def test_an_older_run_lacks_fields_and_is_rebuilt():
 def test_binary_cross_entropy_is_a_term():
     phase = built(terms={"bce": defaults.term("binary_cross_entropy", label_smoothing=0.1)})
     assert phase.objective.terms["bce"].per_example
+
+
+def test_weights_of_efficientnets_decay_and_batch_normalisation_does_not():
+    """Spec M3: L2 on all variables but BatchNorm's, whose shifts are called biases, too."""
+    phase = built(model=defaults.model("efficientnet_b0", width=0.25, depth=0.25, image_size=32),
+                  **papers.efficientnet(1.0, 16))
+    params, _ = phase.objective.nets["student"].init(jax.random.key(0))
+    params = {"nets": {"student": jax.tree.map(np.ones_like, params)}, "terms": {}}
+    still = jax.tree.map(np.zeros_like, params)
+    updates, _ = phase.optimizer.update(
+        still, phase.optimizer.init(params), params, learning_rate=0.1)
+    moved = {path: bool(np.any(leaf)) for path, leaf in tree.flatten(updates).items()}
+    assert {path for path in moved if "norm/" in path} == {
+        path for path, moves in moved.items() if not moves}
+    assert any(path.endswith("/bias") for path, moves in moved.items() if moves)

@@ -6,6 +6,7 @@ host: `augjax.data.cropped`. Normalisation is the network's.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from augjax.augment.crops import flip, Layer, pad_crop, pad_crop_pba
 from augjax.augment.erasing import cutout_square
@@ -32,9 +33,11 @@ def flipped(pad: int, fill: tuple[int, ...], policy: Layers) -> Layers:
     return (flip, *policy)
 
 
-def autoaugment_cifar(pad: int, fill: tuple[int, ...], policy: Layers) -> Layers:
-    """Policy, pad and crop, flip, cutout 16, the mean as fill: AutoAugment, PBA, role_wise_kd."""
-    return (*policy, pad_crop_pba(pad, fill), flip, cutout_square(16, fill))
+def autoaugment_cifar(pad: int, fill: tuple[int, ...], policy: Layers, side: int = 16) -> Layers:
+    """Policy, pad and crop, flip, cutout of `side` pixels, the mean as fill: AutoAugment, PBA;
+    role_wise_kd, whose release cuts 8 pixels out of CIFAR-100 and none in a search (spec P5)."""
+    cutout = (cutout_square(side, fill),) if side else ()
+    return (*policy, pad_crop_pba(pad, fill), flip, *cutout)
 
 
 def none(pad: int, fill: tuple[int, ...], policy: Layers) -> Layers:
@@ -49,4 +52,6 @@ BASES: dict[str, Base] = {
     "crop": crop,
     "crop_flip": crop_flip,
     "autoaugment_cifar": autoaugment_cifar,
+    "autoaugment_cifar_cutout8": partial(autoaugment_cifar, side=8),
+    "autoaugment_cifar_uncut": partial(autoaugment_cifar, side=0),
 }

@@ -36,12 +36,13 @@ class Build:
     dtype: Any = jnp.float32  # of convolutions; parameters, statistics, head and loss are float32
     remat: bool = False  # blocks are computed again in the backward pass instead of kept
     activation: Hook | None = None  # a quantiser of activations: see `hooked`
+    momentum: float = 0.9  # of BatchNorm, as in Flax
+    epsilon: float = 1e-5
 
-    def norm(self, name: str, momentum: float = 0.9, epsilon: float = 1e-5, **options: Any
-             ) -> BatchNorm:
-        """A BatchNorm of this network, called as `norm(x, mode)`; momentum as in Flax."""
-        return BatchNorm(self.domains, self.bn_per_view, self.bn_images, momentum, epsilon,
-                         self.dtype, name=name, **options)
+    def norm(self, name: str, **options: Any) -> BatchNorm:
+        """A BatchNorm of this network, called as `norm(x, mode)`."""
+        own = {"momentum": self.momentum, "epsilon": self.epsilon, "dtype": self.dtype} | options
+        return BatchNorm(self.domains, self.bn_per_view, self.bn_images, name=name, **own)
 
     def conv(self, features: int, kernel: int, name: str, stride: int = 1, groups: int = 1,
              use_bias: bool = False, padding: Any = None, kernel_init: Any = kaiming_fan_out

@@ -4,6 +4,7 @@ Parameter paths: stem, stem_norm, stage{1..4}_block{1..n}/{conv1, norm1, conv2, 
 norm3], shortcut, shortcut_norm}, head.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -90,7 +91,8 @@ class ImageNetResNet(nn.Module):
 
 def resnet_imagenet(build: Build, blocks: tuple[int, ...], bottleneck: bool = False,
                     cifar_stem: bool = False, widths: tuple[int, ...] = WIDTHS,
-                    padding: str = "torch") -> nn.Module:
+                    padding: str = "torch", momentum: float = 0.9, epsilon: float = 1e-5
+                    ) -> nn.Module:
     """A ResNet of four stages.
 
     Args:
@@ -100,6 +102,7 @@ def resnet_imagenet(build: Build, blocks: tuple[int, ...], bottleneck: bool = Fa
       widths: channels of each stage, a quarter of what bottlenecks give; the stem has the first.
       padding: "torch", or "same" for weights of Flax's own ImageNet example, whose 3x3
         convolutions and max pool pad as TensorFlow does (examples/imagenet/models.py).
+      momentum, epsilon: of BatchNorm.
 
     Raises ConfigError. Source: spec M1, M2, M3.
     """
@@ -110,6 +113,7 @@ def resnet_imagenet(build: Build, blocks: tuple[int, ...], bottleneck: bool = Fa
             "give for example (2, 2, 2, 2) blocks of widths (64, 128, 256, 512)",
         )
     padding = PADDINGS[check.one_of("padding of a resnet", padding, PADDINGS)]
+    build = replace(build, momentum=momentum, epsilon=epsilon)
     return ImageNetResNet(tuple(blocks), tuple(widths), bottleneck, cifar_stem, padding, build)
 
 
@@ -122,6 +126,8 @@ IMAGENET_RESNETS = {
     "resnet200": Model(
         partial(resnet_imagenet, blocks=(3, 24, 36, 3), bottleneck=True), 32, 224),
     "resnet18_cifar": Model(partial(resnet_imagenet, blocks=BLOCKS_18, cifar_stem=True), 8),
+    "resnet18_role_kd": Model(partial(  # spec C7
+        resnet_imagenet, blocks=BLOCKS_18, cifar_stem=True, momentum=0.99, epsilon=1e-3), 8),
     "resnet50_cifar": Model(
         partial(resnet_imagenet, blocks=BLOCKS_50, bottleneck=True, cifar_stem=True), 8),
 }

@@ -24,7 +24,7 @@ from augjax.types import Batch, Clock, Knobs, Params, PyTree, Start, Stats
 
 # Keys of a phase are fold_in(phase key, step) for its updates; what happens before the first of
 # them lies far beyond any step.
-PURPOSE_INIT, PURPOSE_TERMS = 2**31, 2**31 + 1
+PURPOSE_INIT, PURPOSE_TERMS, PURPOSE_ANEW = 2**31, 2**31 + 1, 2**31 + 2
 
 
 def phase_key(recipe: Recipe, phase: Phase) -> jax.Array:
@@ -77,11 +77,14 @@ def freeze(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh
 def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
     """The learners' parameters and statistics and the transform's state, edited, on the host.
 
-    Masks go on where the phase has the same; elsewhere what comes is the network as it was seen,
+    What starts anew in a network that comes from elsewhere is drawn from a key of its own: with the
+    key of a start from scratch it would be the very weights that a run of the same seed, whose mask
+    may have come with it, began from. Masks go on where the phase has the same; elsewhere what comes is the network as it was seen,
     so that no pruned weight comes back.
     """
     params, stats, inherited = {}, {}, {}
-    key = jax.random.fold_in(phase_key(recipe, phase), PURPOSE_INIT)
+    own_key = phase_key(recipe, phase)
+    key, anew = (jax.random.fold_in(own_key, what) for what in (PURPOSE_INIT, PURPOSE_ANEW))
     known = tree.flatten(_transform_shapes(phase))
     for place, (name, net) in enumerate(phase.objective.learning.items()):
         if name in phase.init:
@@ -93,7 +96,7 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
             params[name] = trained[source.learner]
             inherited.update(tree.flatten(state))
             if source.drop or source.fresh:
-                old, new = (params[name], stats[name]), net.init(jax.random.fold_in(key, place))
+                old, new = (params[name], stats[name]), net.init(jax.random.fold_in(anew, place))
                 params[name], stats[name] = (_taken(*pair, source) for pair in zip(old, new))
         else:
             params[name], stats[name] = net.init(jax.random.fold_in(key, place))

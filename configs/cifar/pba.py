@@ -12,10 +12,12 @@ Args      scale=full|small|tiny, part=study|search, dataset=cifar10|cifar100
 search      16 members, a decision every 3 epochs, 4,000 training images, 36,000 that reward (P5);
             the winner's own network, trained on the reduced set alone, is its row in the table
 replayed    all images under what was found, stretched to the training's epochs
-none        crops and flips
+none        no policy
 random      30 entries with probabilities and levels drawn once, uniformly: a policy that cost
             nothing to find, and as much to train with
 ra_mM       RandAugment at magnitude M; its best is chosen on held-out images
+
+All rows crop, flip and cut 16 pixels out after their policy, as PBA's release does (spec B1, P2).
 """
 
 from typing import Any, NamedTuple
@@ -81,7 +83,7 @@ def get_config(arg: str = "") -> ConfigDict:
 def search(scale: Scale) -> ConfigDict:
     """On CIFAR-10, whatever the schedule is for, as both papers do."""
     images, rewarding = scale.reduced
-    view = defaults.view("crop_flip", defaults.searched())
+    view = defaults.view("autoaugment_cifar", defaults.searched())
     return defaults.config(
         {"student": phase(scale, view, scale.search_epochs)},
         data={"name": "cifar10", "limit": images, "holdout": rewarding},
@@ -91,7 +93,7 @@ def search(scale: Scale) -> ConfigDict:
 
 def train(scale: Scale, dataset: str, policy: ConfigDict | None) -> ConfigDict:
     return defaults.config(
-        {"student": phase(scale, defaults.view("crop_flip", policy), scale.epochs)},
+        {"student": phase(scale, defaults.view("autoaugment_cifar", policy), scale.epochs)},
         data={"name": dataset, "limit": scale.images, "holdout": scale.held_out},
         checkpoint={"every_epochs": max(1.0, scale.epochs / 12), "keep": 1})
 

@@ -19,8 +19,8 @@ From nothing to the numbers, each stage resumable in its middle:
 search_teacher   PBA with the teacher's architecture on 4,000 images of CIFAR-10 (spec P5), its
                  reward on 36,000 others; for CIFAR-100 this schedule is transferred
 teacher          full precision under what was found (stage alpha)
-vanillaK         K bits on crops and flips, taught by nobody; 32: full precision
-alphaK           under the teacher's policy, taught by nobody
+vanillaK         K bits from scratch on crops and flips, taught by nobody; 32: full precision
+alphaK           from scratch under the teacher's policy, taught by nobody
 kdK              crops and flips, taught by `teacher` with II-KD
 searchK          PBA with the K-bit student and its teacher's help, on the data set's own images
 betaK            under what was found, taught (stage beta)
@@ -82,7 +82,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def stages(setting: role_wise.Setting, model: str) -> dict[str, ConfigDict]:
     """{row: its training or search}, in the order of need."""
-    found, plain = role_wise.replayed("search_teacher"), role_wise.plain()
+    found, plain = role_wise.replayed(setting, "search_teacher"), role_wise.plain()
     rows = {
         "search_teacher": role_wise.search(setting, role_wise.whole(
             setting, model, role_wise.searched(), searching=True), "cifar10"),
@@ -90,15 +90,13 @@ def stages(setting: role_wise.Setting, model: str) -> dict[str, ConfigDict]:
         "vanilla32": role_wise.train(setting, student=role_wise.whole(setting, model, plain)),
     }
     for bits in BITS:
-        own = role_wise.replayed(f"search{bits}")
-        shown = {  # row: what it is shown, where it starts, who teaches it
-            "vanilla": (plain, "row:vanilla32", ""), "alpha": (found, "row:teacher", ""),
-            "kd": (plain, "row:teacher", "ii_kd"), "beta": (own, "row:teacher", "ii_kd"),
-            "control": (found, "row:teacher", "ii_kd"),
-        }
+        own = role_wise.replayed(setting, f"search{bits}")
         rows[f"search{bits}"] = role_wise.low_bit_search(setting, model, bits, "ii_kd")
-        rows |= {f"{row}{bits}": role_wise.low_bit(setting, model, bits, *what)
-                 for row, what in shown.items()}
+        rows |= {f"{row}{bits}": role_wise.from_scratch(setting, model, bits, shown)
+                 for row, shown in (("vanilla", plain), ("alpha", found))}
+        rows |= {f"{row}{bits}": role_wise.low_bit(
+            setting, model, bits, shown, "row:teacher", "ii_kd")
+            for row, shown in (("kd", plain), ("beta", own), ("control", found))}
     return rows
 
 

@@ -59,7 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def rows(setting: role_wise.Setting, model: str, bits: int) -> dict[str, ConfigDict]:
     """{row: its training or search}, in the order of need."""
-    found = role_wise.replayed("search_teacher")
+    found = role_wise.replayed(setting, "search_teacher")
 
     def low_bit(views, method):
         return role_wise.low_bit(setting, model, bits, views, "row:teacher", method)
@@ -71,7 +71,7 @@ def rows(setting: role_wise.Setting, model: str, bits: int) -> dict[str, ConfigD
     }
     for method in METHODS:
         stages[f"search_{method}"] = role_wise.low_bit_search(setting, model, bits, method)
-        stages[method] = low_bit(role_wise.replayed(f"search_{method}"), method)
+        stages[method] = low_bit(role_wise.replayed(setting, f"search_{method}"), method)
     return stages | {f"control_{method}": low_bit(found, method) for method in CONTROLLED}
 
 

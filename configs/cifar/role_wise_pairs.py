@@ -77,11 +77,11 @@ def rows(setting: role_wise.Setting, teacher: str, student: str) -> dict[str, Co
 
     return {
         "search_teacher": search(teacher, dataset="cifar10"),
-        "teacher": train(teacher, role_wise.replayed("search_teacher")),
+        "teacher": train(teacher, role_wise.replayed(setting, "search_teacher")),
         "vanilla": train(student, plain),
         "search_alone": search(student, dataset="cifar10"),
-        "alpha": train(student, role_wise.replayed("search_alone")),
+        "alpha": train(student, role_wise.replayed(setting, "search_alone")),
         "kd": train(student, plain, "ii_kd"),
         "search": search(student, "ii_kd"),
-        "beta": train(student, role_wise.replayed("search"), "ii_kd"),
+        "beta": train(student, role_wise.replayed(setting, "search"), "ii_kd"),
     }

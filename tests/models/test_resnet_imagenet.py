@@ -21,3 +21,16 @@ def test_padding_moves_maps_of_even_sides_only(bottleneck):
         for tap in ("f1", "f2", "f3", "f4"):
             distance = float(jnp.abs(ours.features[tap] - theirs.features[tap]).max())
             assert (distance > 1e-2) if differ else (distance < 1e-5), (size, tap)
+
+
+def test_role_kd_has_batch_normalisation_of_its_own():
+    """Spec C7: decay 0.99, epsilon 0.001; of all else it is the ResNet-18 with a CIFAR stem."""
+    def shown(name):
+        net = net_of(name, size=16, **SMALL)
+        variables = net.init(jax.random.key(0))
+        outputs, stats = net.train(variables, rows_of(4, 16), jax.random.key(1))
+        return outputs.features["f0"], stats["stem_norm"]["mean"]
+
+    (plain, plain_mean), (ours, our_mean) = shown("resnet18_cifar"), shown("resnet18_role_kd")
+    assert jnp.allclose(our_mean, plain_mean / 10, rtol=1e-5) and jnp.abs(our_mean).max() > 0
+    assert 1e-5 < float(jnp.abs(ours - plain).max()) < 0.1  # the epsilons' doing
