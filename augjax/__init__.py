@@ -7,7 +7,17 @@ how, `train.Recipe` is a list of phases, `train.run` trains it. `recipe` builds 
 config.
 """
 
+import importlib
+from types import ModuleType
+
 __all__ = [
     "augment", "check", "compress", "data", "defaults", "exchange", "losses", "method", "models",
-    "papers", "parts", "recipe", "schedule", "train", "tree", "types",
+    "papers", "parts", "prepare", "recipe", "schedule", "search", "study", "train", "tree", "types",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A room, imported when it is first asked for: `import augjax` alone costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

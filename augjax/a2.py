@@ -3,7 +3,7 @@
 `augmentations` are (num_layers, magnitude) of RandAugment, as `augment.sample_augmentations` draws
 them; branch i is the view "branch{i}". Every function takes the fields of a recipe, as `papers` has
 them, a model's block and the base of the views; `ensemble` are options of
-`losses.adaptive_ensemble`.
+`losses.adaptive_ensemble`, every one of which becomes a field of the term "ensemble".
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def independent(recipe: Mapping[str, Any], model: ConfigDict, augmentations: Aug
     models = [_changed(model, views=(view,)) for view in views]
     terms = {f"ce{branch}": defaults.term("cross_entropy", 1.0, (view,), net=net)
              for branch, (view, net) in enumerate(zip(views, nets))}
-    terms["ensemble"] = defaults.term("adaptive_ensemble", net=nets, **ensemble)
+    terms["ensemble"] = _ensemble(nets, **ensemble)
     return _phase(recipe, model=models[0], views=views, terms=terms,
                   peers={net: defaults.peer(own) for net, own in zip(nets[1:], models[1:])})
 
@@ -97,7 +97,13 @@ def _policy(augmentation, fill):
 def _terms(count, **ensemble):
     """The mean over all rows times their number of branches is the sum over branches (Eq. 5)."""
     return {"ce": defaults.term("cross_entropy", count),
-            "ensemble": defaults.term("adaptive_ensemble", **ensemble)}
+            "ensemble": _ensemble(**ensemble)}
+
+
+def _ensemble(net="student", kl_weight=1.0, logit_scale="mean_norm", average=False):
+    """All options as fields; a number as text, so that flags may put a word in its place."""
+    return defaults.term("adaptive_ensemble", net=net, kl_weight=float(kl_weight),
+                         logit_scale=str(logit_scale), average=average)
 
 
 def _phase(recipe, **fields):

@@ -1,7 +1,8 @@
-"""The blocks that configs are made of: every field a phase has, with its default.
+"""The blocks that configs are made of: every field a phase has, with its default (DESIGN 5).
 
-A config file states what differs; because every field exists, every field can be overridden by a
-flag, and a misspelt one is refused. DESIGN section 5 is the contract.
+A config file states what differs. A flag overrides any field that is there, and a misspelt one is
+refused. Options that parts alone know are set where a config writes them, or with the whole block:
+--config.student.terms.ce='{"kind": "cross_entropy", "label_smoothing": 0.1}'.
 """
 
 from collections.abc import Mapping
@@ -85,14 +86,13 @@ def phase(**changes: Any) -> ConfigDict:
 def model(name: str, **options: Any) -> ConfigDict:
     """A network by name; `bn_images` 0 takes statistics over all rows.
 
-    `mean`, `std` (per channel, of pixels / 255) and `image_size` (pixels a side that it sees) are
-    the data set's where they are not given. `activation_bits` below 32 has DoReFa quantise what
-    the layers read; their weights are `transform.dorefa`'s. `scales` are an image size for each of
-    `domains` BatchNorm sets; `views`, the only ones that it sees in training, if any are named.
+    `mean`, `std` (per channel, of pixels / 255), `image_size` (pixels a side that it sees): the
+    data set's if not given. `activation_bits` below 32: DoReFa quantises what the layers read, and
+    `transform.dorefa` their weights. `scales`: an image size for each of `domains` BatchNorm sets;
+    `views`: the only ones that it sees in training; `options`: of its builder (models.MODELS).
     """
-    known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32",
-             "mean": (), "std": (), "image_size": 0, "activation_bits": 32, "scales": (),
-             "views": ()}
+    known = {"domains": 1, "bn_per_view": False, "bn_images": 0, "dtype": "float32", "mean": (),
+             "std": (), "image_size": 0, "activation_bits": 32, "scales": (), "views": ()}
     return ConfigDict({"name": name, **known, **options})
 
 
@@ -144,9 +144,9 @@ def searched(**options: Any) -> ConfigDict:
 
 
 def term(kind: str, weight: float = 1.0, views: tuple[str, ...] = (), **options: Any) -> ConfigDict:
-    """A weighted loss term; `views` () lets it see every row."""
-    return ConfigDict({"kind": kind, "weight": float(weight), "weight_schedule": schedule(),
-                       "views": views, **options})
+    """A weighted loss term with options of its builder; `views` () lets it see every row."""
+    fields = {"kind": kind, "weight": float(weight), "weight_schedule": schedule(), "views": views}
+    return ConfigDict(fields | options)
 
 
 def combine(kind: str = "weighted_sum", **changes: Any) -> ConfigDict:
@@ -175,9 +175,9 @@ def pick(kind: str = "keep_all", **changes: Any) -> ConfigDict:
     return ConfigDict({"kind": kind, **fields, **changes})
 
 
-def mask(sparsity: float, scope: str = "global") -> ConfigDict:
-    """Prunes to `sparsity` before the phase begins, and keeps what is pruned at zero."""
-    return ConfigDict({"sparsity": float(sparsity), "scope": scope})
+def mask(sparsity: float, scope: str = "global", empty_layers: bool = False) -> ConfigDict:
+    """Prunes to `sparsity` before the phase (all of a layer too, if `empty_layers`), for good."""
+    return ConfigDict({"sparsity": float(sparsity), "scope": scope, "empty_layers": empty_layers})
 
 
 def dorefa(bits: int) -> ConfigDict:

@@ -4,7 +4,7 @@ Every table is a plain dict. Who adds an op, a loss, a model or an optimiser add
 user needs none of this.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import inspect
 import math
@@ -16,14 +16,16 @@ import numpy as np
 
 from augjax import (
     augment, check, compress, data, defaults, exchange, losses, method, models, schedule, train)
+from augjax.augment.pba_policies import COUNTS
 from augjax.defaults import NONE
 from augjax.method import Combine, Pick
 from augjax.types import chain, Clock, Edit, Knobs, Net, on_views, Term, Transform
 
 
-def replay_file(schedule: str, epochs: int, fill: Any = 128, interpolation: str = "nearest") -> Any:
+def replay_file(schedule: str, epochs: int, counts: Sequence[float] = COUNTS, fill: Any = 128,
+                interpolation: str = "nearest") -> Any:
     """`augment.replay` of a schedule.json or a published log, stretched to the phase's epochs."""
-    return augment.replay(read_schedule(schedule), epochs, fill=fill, interpolation=interpolation)
+    return augment.replay(read_schedule(schedule), epochs, counts, fill, interpolation)
 
 
 def read_schedule(place: str) -> dict[str, Any]:
@@ -32,7 +34,8 @@ def read_schedule(place: str) -> dict[str, Any]:
     path = Path(folder.partition("#")[0], "schedule.json") if kind == "run" else Path(place)
     check.require(path.is_file(), "policy.schedule", "a schedule.json that a search wrote",
                   place or "none", "name the file, or run:DIR of the search")
-    text = path.read_text()
+    with check.refusing(str(path), "a text", "name a schedule.json that a search wrote"):
+        text = path.read_text()
     read = augment.schedule_of_log if text.startswith("[") else augment.parse_schedule
     return read(text)
 
@@ -72,8 +75,10 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "pba": augment.pba,
     "replay": replay_file,
 }
-EDITS: dict[str, Callable[..., Edit]] = {  # of the parts of a phase's transform
-    "mask": compress.prune_to, "dorefa": compress.quantise_to}
+TRANSFORMS: dict[str, tuple[Callable[..., Edit], Callable[[], Transform]]] = {
+    "dorefa": (compress.quantise_to, lambda: compress.dorefa(models.FULL_PRECISION)),
+    "mask": (compress.prune_to, compress.mask),  # what is pruned is seen as 0: a new row goes above
+}
 MIXES = {"mixup": augment.mixup, "cutmix": augment.cutmix}
 PAIRS = {"whole_batch": augment.whole_batch, "per_device": augment.per_device}
 SCHEDULES: dict[str, Callable[[float, Any], Any]] = {
@@ -187,6 +192,9 @@ def build_rate(name: str, block: ConfigDict) -> Any:
     base = block.optimizer.get("base_batch", 0)
     check.require(base >= 0, f"{name}.optimizer.base_batch", "images, or 0 for none", base,
                   "256 is common")
+    lowest, _ = reached(rate, block.epochs)
+    check.require(lowest >= 0, f"{name}.optimizer.learning_rate", "0 or more, at any time", lowest,
+                  "a negative rate climbs")
     times = block.batch_size / base if base else 1.0
     return (lambda clock: np.float32(times * rate(clock))) if callable(rate) else times * rate
 
@@ -207,13 +215,9 @@ def build_policy(where: str, block: ConfigDict, epochs: float, pictures: Picture
     for scalar in moving:
         options[scalar] = scheduled(where, block, scalar)
         del options[f"{scalar}_schedule"]
-    progress = np.linspace(0, 1, 1001)
-    clock = Clock(np.arange(1001), progress * epochs, progress)
     for scalar in moving:
-        if callable(options[scalar]):
-            reached = options[scalar](clock)
-            for extreme in (reached.min(), reached.max()):
-                call(where, builder, {**options, scalar: float(extreme)})
+        for extreme in reached(options[scalar], epochs):
+            call(where, builder, {**options, scalar: extreme})
     return call(where, builder, options)
 
 
@@ -259,16 +263,22 @@ def build_pick(name: str, block: ConfigDict) -> tuple[Pick, tuple[str, ...]]:
 
 
 def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:
-    """What weights pass through on their way into the network, and what is done to the start."""
+    """What weights pass through on their way into the network, and what is done to the start.
+
+    The parts of TRANSFORMS are chained in its order; dorefa and a mask are one, the last.
+    """
     where = f"{name}.transform"
     for part in block:
-        check.one_of(where, part, EDITS)
+        check.one_of(where, part, TRANSFORMS)
     edits = tuple(call(f"{where}.{part}", edit, block[part].to_dict())
-                  for part, edit in EDITS.items() if part in block)
-    inner = {"dorefa": compress.dorefa(models.FULL_PRECISION)} if "dorefa" in block else {}
-    if "mask" not in block:
-        return chain(**inner), edits
-    return compress.within_mask(**inner) if inner else chain(mask=compress.mask()), edits
+                  for part, (edit, _) in TRANSFORMS.items() if part in block)
+    made = {part: transform() for part, (_, transform) in TRANSFORMS.items() if part in block}
+    if not {"dorefa", "mask"} <= set(made):
+        return chain(**made), edits
+    before = chain(**{part: made[part] for part in made if part not in ("dorefa", "mask")})
+    last = compress.within_mask(models.FULL_PRECISION)
+    return Transform(lambda params: before.init(params) | last.init(params),
+                     lambda params, state: last.apply(before.apply(params, state), state)), edits
 
 
 def build_optimizer(name: str, block: ConfigDict) -> Any:
@@ -313,9 +323,13 @@ def scheduled(where: str, block: ConfigDict, scalar: str) -> Any:
     return SCHEDULES[kind](float(fields[scalar]), moves)
 
 
-def named(where: str, name: str, table: Mapping[str, Any]) -> Any:
-    """The row of a table; an unknown name is answered with the nearest ones."""
-    return table[check.one_of(where, name, table)]
+def reached(moves: Any, epochs: float) -> tuple[float, float]:
+    """The lowest and the highest number of what `scheduled` made, over its epochs."""
+    if not callable(moves):
+        return moves, moves
+    progress = np.linspace(0, 1, 1001)
+    numbers = moves(Clock(np.arange(1001), progress * epochs, progress))
+    return float(numbers.min()), float(numbers.max())
 
 
 def call(where: str, function: Callable, options: Mapping[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """From a ConfigDict to a Recipe: phases in order, ladders unrolled, sources found."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 import json
 from pathlib import Path
@@ -9,18 +9,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from augjax import check, data, defaults, losses, method, parts, schedule, train
+from augjax import check, compress, data, defaults, ladder, losses, method, parts, train
 from augjax.parts import Pictures
-from augjax.search import check_search, Search
+from augjax.search import check_search, checked_fields, Search
 from augjax.train import Branches, files, Phase, Recipe, Source
-from augjax.types import Knobs
+from augjax.types import Edit, Knobs
 
 MOST_EPOCHS = 100_000  # a schedule has a row for each
-REPEATED = {  # what a ladder may vary, and where it stands in a phase
-    "sparsity": lambda phase: [phase.transform.mask],
-    "magnitude": lambda phase: [
-        view.policy for view in phase.views.values() if "magnitude" in view.get("policy", ())],
-}
 
 
 def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
@@ -30,6 +25,8 @@ def build(config: ConfigDict, dataset: data.Dataset | None = None) -> Recipe:
     """
     check.require("search" not in config, "config", "a training run's", "one with a search",
                   "give it to launch.search")
+    check.require("phases" in config or "rows" not in config, "config", "a training run's",
+                  "a study's", "give it to launch.study")
     return _built(config, dataset)
 
 
@@ -53,17 +50,18 @@ def _whole(config: ConfigDict) -> ConfigDict:
     fields, plain = config.to_dict(), defaults.config({}, {}).to_dict()
     phases = {name: fields.pop(name) for name, block in config.items() if _is_phase(block)}
     search = {"search": fields.pop("search")} if "search" in fields else {}
-    return ConfigDict(check.filled("config", fields, plain, defaults.LISTS) | search | phases)
+    fields = check.filled("config", fields, plain, defaults.LISTS)
+    size = fields["data"]["image_size"]
+    check.require(0 <= size <= 10_000, "config.data.image_size", "0 to 10,000 pixels a side", size,
+                  "0 is the data set's own size")
+    return ConfigDict(fields | search | phases)
 
 
 def build_search(config: ConfigDict, dataset: data.Dataset | None = None) -> Search:
     """The search of a config that has a `search` block. Raises ConfigError or DataError."""
     check.require("search" in config, "config of a search", "a block `search`", "none",
                   "add search=defaults.search(...), or train it with launch.train")
-    fields, plain = config.search.to_dict(), defaults.search().to_dict()
-    for field in fields:
-        check.one_of("field of search", field, plain)
-    made = Search(_built(config, dataset), **{**plain, **fields})
+    made = Search(_built(config, dataset), **checked_fields(config.to_dict()["search"]))
     check_search(made)
     return made
 
@@ -73,9 +71,12 @@ def as_if_searched(config: Any) -> Any:
     checked: any policy stands for what they find, and what searches is a training like others."""
     if not isinstance(config, dict):
         return config
-    if config.get("kind") == "replay" and config["schedule"].startswith("phase:"):
+    if config.get("kind") == "replay" and str(config.get("schedule")).startswith("phase:"):
         return defaults.searched().to_dict()
-    return {name: as_if_searched(value) for name, value in config.items() if name != "search"}
+    if "search" in config and "phases" in config:  # else it is a word of a phase's own
+        checked_fields(config["search"])
+        config = {name: value for name, value in config.items() if name != "search"}
+    return {name: as_if_searched(value) for name, value in config.items()}
 
 
 def load_data(config: ConfigDict) -> data.Dataset:
@@ -110,6 +111,7 @@ def resize(config: ConfigDict, pixels: int) -> None:
 
 def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
     """{phase name: its block}, in order, ladders unrolled: "pruned" becomes "pruned-1", ..."""
+    config = _whole(config)
     blocks: dict[str, ConfigDict] = {}
     last = {}  # "phase:pruned" means the last rung
     for name in config.phases:
@@ -121,9 +123,7 @@ def expanded(config: ConfigDict) -> dict[str, ConfigDict]:
             for old, new in last.items():
                 if place[field] == f"phase:{old}":
                     place[field] = f"phase:{new}"
-        rungs = _rungs(name, block)
-        for phase in rungs.values():
-            _set_by_sparsity(phase, phase.transform.get("mask", {}).get("sparsity", 0.0))
+        rungs = ladder.rungs(name, block)
         blocks |= rungs
         last[name] = list(rungs)[-1]
     return blocks
@@ -134,38 +134,6 @@ def _source_fields(block: ConfigDict) -> Iterator[tuple[ConfigDict, str]]:
     yield from ((block, "init"), (block, "teacher"))
     yield from ((block.onlookers, name) for name in block.onlookers)
     yield from ((peer, "init") for peer in block.peers.values())
-
-
-def _rungs(name: str, block: ConfigDict) -> dict[str, ConfigDict]:
-    ladder = {key: tuple(values) for key, values in block.repeat.items()}
-    if not ladder:
-        return {name: block}
-    lengths = {key: len(values) for key, values in ladder.items()}
-    check.require(len(set(lengths.values())) == 1, f"{name}.repeat", "lists of one length", lengths,
-                  "give every rung a value of each")
-    rungs: dict[str, ConfigDict] = {}
-    for rung in range(next(iter(lengths.values()))):
-        copy = ConfigDict(block.to_dict())
-        for key, values in ladder.items():
-            for place in REPEATED[check.one_of(f"{name}.repeat", key, REPEATED)](copy):
-                place[key] = float(values[rung])
-        if rungs:
-            copy.init = f"phase:{list(rungs)[-1]}"
-        rungs[f"{name}-{rung + 1}"] = copy
-    return rungs
-
-
-def _set_by_sparsity(block: ConfigDict, sparsity: float) -> None:
-    """Gives every scalar whose schedule is of sparsities its value, for good."""
-    for field in tuple(block):
-        if not isinstance(block[field], ConfigDict):
-            continue
-        if not field.endswith("_schedule") or block[field].get("kind") != "sparsity":
-            _set_by_sparsity(block[field], sparsity)
-            continue
-        points = parts.points_of(block[field], "sparsities", "points")
-        block[field.removesuffix("_schedule")] = schedule.at_sparsity(points, sparsity)
-        block[field] = defaults.schedule()
 
 
 def _is_phase(block: Any) -> bool:
@@ -190,8 +158,8 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
         peer: parts.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
     onlookers = {who: _trained(source, before).objective.nets[source.learner]
                  for who, source in frozen.items()}
-    _keep_pruned(name, block, init, before)
     transform, edits = parts.build_transform(name, block.transform)
+    _keep_pruned(name, edits, init, before)
     shown = parts.build_views(name, block, pictures)
     pick, seen = parts.build_pick(name, block)
     knobs = parts.build_knobs(name, block, shown.policies)
@@ -254,6 +222,10 @@ def _init(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str
     student = parse_source(f"{name}.init", block.init, block.init_weights, before)
     if student:
         student = replace(student, drop=tuple(block.init_drop), fresh=tuple(block.init_fresh))
+    for field in ("init_drop", "init_fresh"):
+        check.require(bool(student) or not block[field], f"{name}.{field}",
+                      "none, as the phase starts from scratch", tuple(block[field]),
+                      f"name a source in {name}.init, or leave it out")
     found = {"student": student}
     for peer, fields in block.peers.items():
         check.require(peer not in ("student", "teacher"), f"{name}.peers",
@@ -263,15 +235,27 @@ def _init(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str
     return {learner: source for learner, source in found.items() if source}
 
 
-def _keep_pruned(name: str, block: ConfigDict, init: Mapping[str, Source],
+def _keep_pruned(name: str, edits: Sequence[Edit], init: Mapping[str, Source],
                  before: Mapping[str, Phase]) -> None:
-    """Refuses to quantise pruned weights without their mask: DoReFa has no level at 0."""
-    if "student" not in init or "dorefa" not in block.transform or "mask" in block.transform:
-        return
-    masked = "mask" in json.loads(_trained(init["student"], before).structure)[0]["transform"]
-    check.require(not masked, f"{name}.transform", f"a mask, as {init['student']} has one",
-                  "dorefa alone, which would bring pruned weights back",
-                  "add transform.mask with the same sparsity")
+    """Refuses what would bring pruned weights back: no mask, one of a lower sparsity, or one of
+    fewer layers, whose own share may have been higher than that of all."""
+    def sparsities(edits):
+        return [edit.sparsity for edit in edits if isinstance(edit, compress.Pruning)]
+
+    own = sparsities(edits)
+    for who, source in init.items():
+        least = max(sparsities(_trained(source, before).edits), default=0.0)
+        check.require(not (least and source.drop), f"{name}.init_drop", f"none, as {source} is "
+                      f"pruned to {least:g}", source.drop, "drop layers before pruning")
+        if who == "student" and own:
+            check.require(own[0] >= least, f"{name}.transform.mask.sparsity", f"at least {least:g},"
+                          f" that of {source}", own[0], "let sparsities rise; what is pruned "
+                          "does not come back")
+        else:
+            check.require(not least or "*" in source.fresh, f"{name}: {who}", f"a mask, as {source}"
+                          f" is pruned to {least:g}", "none, and pruned weights would come back",
+                          "add transform.mask with that sparsity, or have all weights start anew "
+                          'with init_fresh=("*",); a peer has neither: start it from a dense phase')
 
 
 def _trained(source: Source, before: Mapping[str, Phase]) -> Phase:
@@ -300,7 +284,8 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, onlookers: Ma
     for rate in ("learning_rate", "learning_rate_schedule", "base_batch"):
         fields["optimizer"].pop(rate, None)
     for part in fields["transform"].values():
-        part.pop("sparsity", None), part.pop("bits", None)
+        for edited in ("sparsity", "empty_layers", "bits"):
+            part.pop(edited, None)
     numbers = jax.tree.structure(knobs, is_leaf=callable)
     return json.dumps([fields, str(numbers), str(pictures), dict(onlookers)], sort_keys=True)
 
@@ -322,7 +307,7 @@ def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase
                   if kind == "file" else "write for example phase:teacher")
     folder, _, place = rest.partition("#")
     name, _, step = place.partition("@")
-    check.require(step in ("",) or step.isdigit(), where, "a step number after @", step,
+    check.require(step in ("",) or step.isdecimal(), where, "a step number after @", step,
                   "write for example run:runs/a#student@2000")
     phases = {phase.name: phase for phase in phases_of_run(folder)}
     name = check.one_of(f"{where}: phase of run {folder}", name or list(phases)[-1], phases)

@@ -86,9 +86,16 @@ def table(points: Mapping[float, float]) -> Schedule:
     return lambda clock: np.float32(_between(points, clock.epoch))
 
 
-def at_sparsity(points: Mapping[float, float], sparsity: float) -> float:
-    """Linear interpolation between {sparsity: value}, constant outside: spec C3's magnitudes."""
+def at_sparsity(points: Mapping[float, float], sparsity: float,
+                what: str = "sparsity schedule") -> float:
+    """Linear interpolation between {sparsity: value}: spec C3's magnitudes.
+
+    Raises ConfigError, as of `what`, for a sparsity beyond the first or the last point.
+    """
     check_points("sparsity", points, "sparsity")
+    least, most = min(points), max(points)
+    check.require(least <= sparsity <= most, what, f"points that cover sparsity {sparsity:g}",
+                  f"points from {least:g} to {most:g}", "add one for it")
     return float(_between(points, sparsity))
 
 

@@ -12,12 +12,13 @@ import importlib
 import json
 from pathlib import Path
 import time
+from typing import Any
 
 from absl import flags
 import jax
 
 from augjax import check
-from augjax.train import folder
+from augjax.train import files, folder
 from launch import common
 from launch.benchmarks import measure
 
@@ -31,9 +32,8 @@ DEADLINE = flags.DEFINE_float("deadline_s", float("inf"), "Start no row after th
 def main(suite: str) -> None:
     check.one_of("suite", suite, SUITES)
     check.require(bool(JSON.value), "launch.benchmark", "--json=FILE", "none", "name a file")
-    path, began = Path(JSON.value), time.monotonic()
-    stored = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    stored["rows"] = [row for row in stored["rows"] if row["verdict"] != "not measured"]
+    path = common.writable(files.require_disk(JSON.value, "--json"), "--json")
+    stored, began = measured(path), time.monotonic()
     done = {row["row"] for row in stored["rows"]}
     module = importlib.import_module(f"launch.benchmarks.{suite}")
     if devices := getattr(module, "CPU_DEVICES", None):
@@ -50,6 +50,16 @@ def main(suite: str) -> None:
             path.with_suffix(".csv").write_text(table)
         print(measure.table(stored["rows"][-1:]).splitlines()[-1], flush=True)
     print(f"\n{stored.get('hardware', '')}\n{measure.table(stored['rows'])}")
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """What an earlier call wrote, less what it could not measure."""
+    if not path.exists():
+        return {"rows": []}
+    with check.refusing(f"--json {path}", "a file that launch.benchmark wrote", "name another"):
+        stored = json.loads(path.read_text())
+        return stored | {"rows": [row for row in stored["rows"]
+                                  if row["row"] and row["verdict"] != "not measured"]}
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def asked(phase: train.Phase) -> tuple[str, int]:
                       "a finished phase with branches and data.holdout", phase.name,
                       "name the branch by its number")
         number = str(told["selected_branch"])
-    check.require(number.isdigit() and int(number) < len(every), "--branch",
+    check.require(number.isdecimal() and int(number) < len(every), "--branch",
                   f"selected or 0 to {len(every) - 1}", number, "see summary.json")
     return every[int(number)]
 

@@ -48,9 +48,12 @@ WORKERS = flags.DEFINE_integer(
 
 
 def main() -> None:
+    from augjax.train import files  # here, as the workers that decode import this file, too
+
     for flag in (SOURCE, DATA_DIR):
         check.require(bool(flag.value), f"--{flag.name}", "a path", flag.value,
                       "run `python -m launch.prepare --source=ARCHIVE --data_dir=DIR`")
+    files.require_disk(DATA_DIR.value, "--data_dir")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both clear up behind them
     logging.set_verbosity(logging.WARNING)  # TFDS tells of every file it opens
     try:

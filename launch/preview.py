@@ -7,12 +7,12 @@ With --config every view of the batch, below the pictures as they are, with the 
 policy drew and, where images were mixed, what of whom. Keys, order and knobs are those of the run.
 """
 
-from pathlib import Path
-
 from absl import flags
 import numpy as np
 
 from augjax import augment, check, recipe
+from augjax.train import files
+from augjax.train.phases import check_recipe
 from launch import common, sheets
 
 CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
@@ -26,7 +26,7 @@ SIZE = flags.DEFINE_integer("size", 32, "Side in pixels of the picture for --ops
 
 def main() -> None:
     check_flags()
-    out = Path(OUT.value)
+    out = common.writable(files.require_disk(OUT.value, "--out"), "--out")
     if OPS.value:
         check.one_of("--ops", OPS.value, augment.MAPS)
         sheet = sheets.of_operations(OPS.value, picture())
@@ -34,6 +34,7 @@ def main() -> None:
         built = recipe.build(CONFIG.value)
         name = PHASE.value or built.phases[-1].name
         check.one_of("--phase", name, [phase.name for phase in built.phases])
+        check_recipe(built, common.ONE_DEVICE)
         common.cache_compilations()
         sheet = sheets.of_batch(built, built.phase(name), BATCH.value, IMAGES.value)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +44,8 @@ def main() -> None:
 
 def check_flags() -> None:
     """Raises ConfigError for what cannot be drawn, before anything is computed."""
+    if CONFIG.value is not None:
+        common.require_kind(CONFIG.value, "train")
     check.require(
         bool(OPS.value) or CONFIG.value is not None, "launch.preview", "--config or --ops",
         "neither", "name a config file, or a magnitude map such as --ops=torchvision",

@@ -16,27 +16,34 @@ from pathlib import Path
 from absl import flags
 
 from augjax import check, parts, recipe, search
+from augjax.train import files
 from launch import common
 
 CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Search folder, new or to be continued.")
 PLOT = flags.DEFINE_string("plot", "", "Plot this schedule.json or published log; search nothing.")
+PREVIOUS = flags.DEFINE_bool(
+    "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
 OUT = flags.DEFINE_string("out", "schedule.png", "Where --plot writes.")
 
 
 def main() -> None:
     if PLOT.value:
-        return print(search.plot_schedule(parts.read_schedule(PLOT.value), OUT.value))
+        check.require(OUT.value.endswith(".png"), "--out", "a .png file", repr(OUT.value),
+                      "name one")
+        out = common.writable(files.require_disk(OUT.value, "--out"), "--out")
+        return print(search.plot_schedule(parts.read_schedule(PLOT.value), out))
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.search",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
+    common.require_kind(config, "search")
     built = recipe.build_search(config)  # every name is checked before a device is touched
     if config.deterministic:
         common.repeat_exactly()
     common.cache_compilations()
     file = Path(flags.FLAGS["config"].config_filename.split(":")[0])
-    summary = search.run(built, WORKDIR.value, json.loads(config.to_json()),
-                         file.read_text())
+    summary = search.run(built, WORKDIR.value, json.loads(config.to_json()), file.read_text(),
+                         use_previous=PREVIOUS.value)
     (name, phase), = summary["phases"].items()
     print(f"\nwinner's {name}: {phase['holdout_accuracy']:.2%} of held-out, "
           f"{phase['final_accuracy']:.2%} of test images; {phase['device_hours']:.3g} device-hours"

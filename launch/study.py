@@ -15,6 +15,8 @@ every sparsity), in fewer runs than the grid has; what was saved is told. A run 
 fails stays in the table with its reason, and the study ends with its exit code; 75: start it again.
 """
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 import functools
 import json
 import os
@@ -29,7 +31,9 @@ import jax
 from ml_collections import config_flags, ConfigDict
 
 from augjax import check, data, recipe, search, study
-from augjax.train import files, folder
+from augjax.data.named import FACTS
+from augjax.train import files, folder, Phase
+from augjax.train.phases import check_recipe
 from launch import coarse, common
 
 CONFIG = common.config_flag("config", None, "Study config, with overrides.", lock_config=True)
@@ -67,7 +71,7 @@ def main() -> None:
     if COARSE.value:
         coarse.require_optima(planned)
     listing = LIST.value or SLURM.value
-    datasets = {} if listing else load_data(planned)
+    datasets = load_data(planned, described=FACTS if listing else ())
     check_rows(planned, datasets)
     with folder.held(workdir):
         study.check_folders(planned, workdir)
@@ -88,9 +92,13 @@ def main() -> None:
 
 def wanted() -> dict[str, Any]:
     """The study of --config as study.json keeps it."""
+    common.require_kind(CONFIG.value, "study")
     config = json.loads(CONFIG.value.to_json())
     if DATA_DIR.value:
-        for row in config["rows"].values():
+        check.typed("rows", config["rows"], Mapping)
+        for name, row in config["rows"].items():
+            check.typed(f"rows.{name}", row, Mapping)
+            check.typed(f"rows.{name}.data", row.get("data"), Mapping)
             row["data"]["dir"] = DATA_DIR.value
     flag = flags.FLAGS["config"]
     overrides = config_flags.get_override_values(flag)
@@ -105,9 +113,11 @@ def parsed(config: dict[str, Any]) -> study.Study:
     return study.parse(config, lambda row: tuple(recipe.expanded(ConfigDict(row))))
 
 
-def load_data(planned: study.Study) -> dict[str, data.Dataset]:
-    """{`key_of` a config: its data set}, each read once. Raises DataError before any run."""
-    configs = {key_of(row.config): row.config for row in planned.rows.values()}
+def load_data(planned: study.Study, described: Collection[str] = ()) -> dict[str, data.Dataset]:
+    """{`key_of` a config: its data set}, each read once, without those that a description will do
+    for. Raises DataError before any run."""
+    configs = {key_of(row.config): row.config for row in planned.rows.values()
+               if row.config["data"]["name"] not in described}
     return {key: recipe.load_data(ConfigDict(config)) for key, config in configs.items()}
 
 
@@ -117,15 +127,29 @@ def key_of(config: dict[str, Any]) -> str:
 
 
 def check_rows(planned: study.Study, datasets: dict[str, data.Dataset]) -> None:
-    """Raises ConfigError for a name in any row that nothing has; touches no device."""
+    """Raises ConfigError for a row that could not begin, on any devices; touches none.
+
+    A row is checked with the phases of other rows that it needs, whose sizes are theirs to fit.
+    """
+    nets: dict[Any, Mapping] = {}  # {structure: networks}
     for run in {run.row: run for run in planned.runs}.values():
         config = ConfigDict(recipe.as_if_searched(planned.joined(run)))
         known = datasets.get(key_of(planned.rows[run.row].config)) or data.described(
             config.data.name, config.data.image_size or None)
         try:
-            recipe.build(config, known)
+            built = recipe.build(config, known)
+            phases = [sharing(phase, nets) if phase.name in planned.rows[run.row].phases else
+                      replace(sharing(phase, nets), batch_size=len(known.train), accumulate=1)
+                      for phase in built.phases]
+            check_recipe(replace(built, phases=phases), common.ONE_DEVICE)
         except check.AugjaxError as error:
             raise type(error)(f"row {run.row!r}: {error}") from error
+
+
+def sharing(phase: Phase, nets: dict[Any, Mapping]) -> Phase:
+    """The phase with the networks of the first of its structure: JAX traces each of them once."""
+    mine = nets.setdefault(phase.structure, phase.objective.nets)
+    return replace(phase, objective=replace(phase.objective, nets=mine))
 
 
 # --- training ------------------------------------------------------------------------------------

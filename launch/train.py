@@ -13,6 +13,7 @@ from absl import flags
 import jax
 
 from augjax import check, data, recipe, train
+from augjax.data.named import FACTS
 from launch import common
 
 CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
@@ -39,6 +40,7 @@ def main() -> None:
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
+    common.require_kind(config, "train")
     built = recipe.build(config)  # every name is checked before a device is touched
     if config.deterministic:
         common.repeat_exactly()
@@ -58,8 +60,9 @@ def dry_run() -> None:
     check.require(CONFIG.value is not None, "launch.train --dry_run", "--config", "none",
                   "see --help")
     config = CONFIG.value
+    common.require_kind(config, "train")
     name, size = config.data.name, config.data.image_size or None
-    known = data.described(name, size) if name in data.READERS else None  # people's own are read
+    known = data.described(name, size) if name in FACTS else None  # people's own are read
     built = recipe.build(config, known)
     common.cache_compilations()
     mesh = train.topology_mesh(TOPOLOGY.value) if TOPOLOGY.value else train.make_mesh()

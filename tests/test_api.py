@@ -3,6 +3,8 @@
 import ast
 import inspect
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -44,5 +46,15 @@ def test_functions_fit_a_screen(path):
             assert node.end_lineno - node.lineno < 60, f"{path}:{node.name}"
 
 
-def test_nine_namespaces_at_most():
-    assert len(augjax.__all__) <= 16
+def test_every_room_is_named_but_what_configs_alone_need():
+    rooms = {path.stem for path in (Path(augjax.__file__).parent).iterdir() if path.stem[0] != "_"}
+    assert set(augjax.__all__) == rooms - {"a2", "ladder", "pairs", "role_wise"}
+    assert [augjax.__getattr__(name).__name__ for name in augjax.__all__] == [
+        f"augjax.{name}" for name in augjax.__all__]
+    assert not hasattr(augjax, "augmentt")
+
+
+def test_importing_augjax_costs_nothing_until_a_room_is_used():
+    told = "import sys, augjax; print('jax' in sys.modules, augjax.check.ConfigError.exit_code)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "2"]

@@ -32,7 +32,18 @@ def test_a_step_of_all_branches_is_beside_a_step_under_each(monkeypatch):
     row = suite.ROWS["A2 of 4 branches over 4 steps"]("row")
     assert seen == [(2, 4, 1)] + [(1, 1, 1)] * 4
     assert row["median"] == 1 and row["verdict"] == "met"
-    assert "plain 4000; joint 4000" in row["note"]
+    assert "joint 4000 ms; plain 4000 ms" in row["note"]
+
+
+def test_a_wide_step_has_the_rows_of_all_branches(monkeypatch):
+    class Sized:
+        def __init__(self, built, steps):
+            self.bare = lambda: built.phases[0].batch_size
+
+    monkeypatch.setattr(suite, "Bench", Sized)
+    made = suite.steps("resnet8_tiny", 8, {"joint", "plain", "wide"})
+    assert {name: call() for name, call in made.items()} == {
+        "joint": 8, "plain": [8] * 4, "wide": 32}
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ def test_wrong_networks_are_refused():
 def test_a_ladder_is_followed_by_its_last_rung():
     config = mutual()
     with config.unlocked():
-        config.second.transform.mask = defaults.mask(0.0)
-        config.second.repeat.sparsity = (0.2, 0.4)
+        config.second.views.train.policy = defaults.randaugment(1.0)
+        config.second.repeat.magnitude = (2.0, 1.0)
     phase = recipe.build_phases(recipe.expanded(config), PICTURES)[-1]
     assert phase.frozen["second"].phase == phase.init["peer"].phase == "second-2"
 

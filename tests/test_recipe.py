@@ -126,7 +126,8 @@ def test_a_ladder_is_one_block():
     config = quickstart.get_config()
     with config.unlocked():
         config.pruned.repeat = ConfigDict({"sparsity": (0.2, 0.4), "magnitude": (4.0, 3.0)})
-        config.after = defaults.phase(init="phase:pruned", model=defaults.model("resnet8_tiny"))
+        config.after = defaults.phase(init="phase:pruned", model=defaults.model("resnet8_tiny"),
+                                      transform={"mask": defaults.mask(0.4)})
         config.phases = (*config.phases, "after")
     built = phases_of(config)
     assert list(built) == ["teacher", "student", "pruned-1", "pruned-2", "after"]

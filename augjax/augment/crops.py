@@ -20,7 +20,8 @@ def pad_crop(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
     """Pads every side by `pixels` of `fill`, then cuts a window of the old size anywhere in it.
 
     With 4 black pixels and 9 x 9 offsets this is RepDistiller's CIFAR crop; with 8, KT's for
-    Tiny-ImageNet.
+    Tiny-ImageNet. Raises ConfigError unless `pixels` are whole and at least 0, and when called for
+    other images.
     """
     _check_pixels("pad_crop", pixels)
 
@@ -34,6 +35,7 @@ def pad_crop_pba(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
     """`pad_crop` with offsets 0..2 `pixels` - 1: AutoAugment's and PBA's code excludes the last.
 
     Their padding is 0 after normalisation: give `mean_fill` of the data set.
+    Raises ConfigError unless `pixels` are whole and at least 1, and when called for other images.
     Source: arcelien/pba, pba/augmentation_transforms.py.
     """
     _check_pixels("pad_crop_pba", pixels)
@@ -46,7 +48,11 @@ def pad_crop_pba(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
 
 
 def flip(keys: jax.Array, images: jax.Array, policy: object = None) -> jax.Array:
-    """Mirrors every image left to right with probability 1/2."""
+    """Mirrors every image left to right with probability 1/2: [B, H, W, C] uint8 -> same.
+
+    A layer: `keys` [B], one for every image; no policy is needed. Raises ConfigError for other
+    images.
+    """
     return _layer(lambda key, image: dm_pix.random_flip_left_right(key, image))(keys, images)
 
 

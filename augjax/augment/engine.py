@@ -56,7 +56,10 @@ def apply(images: jax.Array, program: Program) -> jax.Array:
 
 
 def per_image(images: jax.Array, program: Program) -> jax.Array:
-    """`apply` by a loop over images with one real branch per layer, whatever the backend."""
+    """`apply` by a loop over images with one real branch per layer, whatever the backend.
+
+    [B, H, W, C] uint8 -> same. Nothing is checked and nothing is cut over devices.
+    """
     branches = [branch(name, program.interpolation) for name in program.ops]
 
     def one(parts):
@@ -69,12 +72,18 @@ def per_image(images: jax.Array, program: Program) -> jax.Array:
 
 
 def select(images: jax.Array, program: Program) -> jax.Array:
-    """`apply` by doing every family of operations to the whole batch, whatever the backend."""
+    """`apply` by doing every family of operations to the whole batch, whatever the backend.
+
+    [B, H, W, C] uint8 -> same; as `per_image` it neither checks nor cuts.
+    """
     return _by_families(images, program, GATHERS)
 
 
 def products(images: jax.Array, program: Program) -> jax.Array:
-    """`select` without a gather of pixels: one-hot products instead, whatever the backend."""
+    """`select` without a gather of pixels: one-hot products instead, whatever the backend.
+
+    [B, H, W, C] uint8 -> same; as `per_image` it neither checks nor cuts.
+    """
     return _by_families(images, program, PRODUCTS)
 
 

@@ -64,7 +64,11 @@ def with_erasing(probability: Any, policy: Policy | None = None) -> Erasing | Er
 def cutout_square(side: int = 16, fill: Fill = 0) -> Layer:
     """Fills a square of `side` pixels about a pixel drawn uniformly, clipped at the borders.
 
-    With side 16 and the mean as fill this is AutoAugment's and PBA's last layer on CIFAR.
+    With side 16 and the mean as fill this is AutoAugment's and PBA's last layer on CIFAR. A layer,
+    (keys [B], images [B, H, W, C] uint8) -> images.
+
+    Raises ConfigError for a side that is not even and positive, and when called for other images
+    or a fill that is no pixel of theirs.
     """
     check.require(
         isinstance(side, int) and side >= 2 and side % 2 == 0, "side of cutout_square",
@@ -94,6 +98,8 @@ def random_erasing(
     Without a probability the layer takes the one that stands in the view's `with_erasing`.
     A box of a share of the image drawn uniformly from `area`, height over width log-uniformly
     from 0.3 to 1/0.3, anywhere inside; an image for which ten such boxes do not fit stays whole.
+    Raises ConfigError for shares outside their range, and when called as `cutout_square`, or where
+    the view has no such probability.
     Source: Zhong et al. 2017; timm/data/random_erasing.py.
     """
     check_erasing(0.0 if probability is None else probability, area)
@@ -116,7 +122,7 @@ def random_noise_erasing(
     """Random erasing by noise, every pixel's channels uniform in 0..255, as the paper has it.
 
     timm's mode "pixel" fills with normal noise after normalisation, which uint8 cannot hold. The
-    boxes are those of `random_erasing`. Source: Zhong et al. 2017, RE-R.
+    boxes are those of `random_erasing`, and so are the errors. Source: Zhong et al. 2017, RE-R.
     """
     check_erasing(probability, area)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from augjax import check, tree
 from augjax.compress.mask import mask, prunable
-from augjax.types import chain, Params, Transform
+from augjax.types import Params, Transform
 
 Bits = dict[str, jax.Array]  # {"bits": [] int32}
 
@@ -31,8 +31,8 @@ def dorefa(full_precision: Sequence[str], nets: Sequence[str] = ("student",)) ->
         k = 32   w
 
     Gradients: `round` passes its own on, tanh and the maximum are differentiated; of 1 bit it is
-    the identity. There is no level at 0, so pruned weights need `within_mask`; the mean is over
-    the weights that are not 0. A layer whose weights are all 0 stays as it is.
+    the identity. There is no level at 0, so pruned weights need `within_mask`. A layer whose
+    weights are all 0 stays as it is.
 
     State: {"bits": [] int32}, 32 right after `init` (the identity), set by `set_bits`. It is
     data: networks of any number of bits share one compiled program.
@@ -52,9 +52,7 @@ def dorefa(full_precision: Sequence[str], nets: Sequence[str] = ("student",)) ->
         return {"bits": jnp.int32(FULL)}
 
     def apply(params: Mapping[str, Params], state: Bits) -> Mapping[str, Params]:
-        paths = _quantised_paths(params, nets, full_precision)
-        return tree.map_with_path(
-            lambda path, leaf: _quantised(leaf, state["bits"]) if path in paths else leaf, params)
+        return _shown(params, state["bits"], _quantised_paths(params, nets, full_precision), {})
 
     return Transform(init, apply)
 
@@ -64,22 +62,25 @@ def set_bits(state: Bits, bits: int) -> Bits:
     return {"bits": jnp.full_like(state["bits"], _checked(bits))}
 
 
-def within_mask(nets: Sequence[str] = ("student",), **transforms: Transform) -> Transform:
-    """`chain` of the transforms between two applications of one mask.
+def within_mask(full_precision: Sequence[str], nets: Sequence[str] = ("student",)) -> Transform:
+    """`dorefa` between two applications of one mask, as if the kept weights were all of a layer.
 
-    The first hides pruned weights from their statistics, the second keeps the pruned ones at 0,
-    where a quantiser may have no level; neither they nor what lies under them gets a gradient.
+    The first hides pruned weights from the maximum, and the mean of 1 bit is over those kept; the
+    second keeps the pruned ones at 0, where DoReFa has no level. Neither they nor what lies under
+    them gets a gradient. Arguments and errors as of `dorefa`.
 
-    State: {"mask": that of `mask(nets)`, name: that of the transform}, as of a chain of them.
-    Source: DESIGN section 2 (mask after fake-quant), spec C2.
+    State: {"mask": that of `mask(nets)`, "dorefa": that of `dorefa`}, as of a chain of them.
+    Source: DESIGN section 2 (mask after fake-quant), spec C2 and C6.
     """
-    hidden, inner = mask(nets), chain(**transforms)
+    hidden, quantiser = mask(nets), dorefa(full_precision, nets)
 
     def init(params):
-        return {"mask": hidden.init(params), **inner.init(params)}
+        return {"mask": hidden.init(params), "dorefa": quantiser.init(params)}
 
     def apply(params, state):
-        seen = inner.apply(hidden.apply(params, state["mask"]), state)
+        paths = _quantised_paths(params, nets, full_precision)
+        kept = hidden.apply(params, state["mask"])
+        seen = _shown(kept, state["dorefa"]["bits"], paths, state["mask"])
         return hidden.apply(seen, state["mask"])
 
     return Transform(init, apply)
@@ -110,10 +111,21 @@ def quantise_activations(bits: int) -> Callable[[jax.Array], jax.Array]:
     return quantised
 
 
-def _quantised(weight, bits):
-    """A layer's weights in `bits` [] int32 bits."""
+def _shown(params, bits, paths, masks):
+    """`params` with the weights at `paths` in `bits` bits; `masks` {path: bool} say which count."""
+
+    def shown(path, leaf):
+        if path not in paths:
+            return leaf
+        return _quantised(leaf, bits, masks[path].sum() if path in masks else leaf.size)
+
+    return tree.map_with_path(shown, params)
+
+
+def _quantised(weight, bits, count):
+    """A layer's weights in `bits` [] int32 bits; `count` of them are there, the others 0."""
     w = weight.astype(jnp.float32)
-    seen = jnp.where(bits == 1, _by_sign(w), _by_tanh(w, jnp.asarray(STEPS)[bits]))
+    seen = jnp.where(bits == 1, _by_sign(w, count), _by_tanh(w, jnp.asarray(STEPS)[bits]))
     return jnp.where(bits == FULL, weight, seen.astype(weight.dtype))
 
 
@@ -127,8 +139,8 @@ def _by_tanh(w, steps):
     return jnp.where(some, _straight_through(level, v), w)
 
 
-def _by_sign(w):
-    size = jnp.abs(w).sum() / jnp.maximum(jnp.count_nonzero(w), 1)
+def _by_sign(w, count):
+    size = jnp.abs(w).sum() / jnp.maximum(count, 1)
     return _straight_through(jnp.where(w >= 0, size, -size), w)
 
 

@@ -69,7 +69,8 @@ def prunable(params: Mapping[str, Params], nets: Sequence[str]) -> dict[str, jax
 
 
 def prune_l1(
-    params: Mapping[str, Params], masks: Masks, sparsity: float, scope: str = "global"
+    params: Mapping[str, Params], masks: Masks, sparsity: float, scope: str = "global",
+    empty_layers: bool = False,
 ) -> Masks:
     """Masks in which `sparsity` of the weights are pruned: the present ones and the smallest |w|.
 
@@ -79,7 +80,7 @@ def prune_l1(
     being the pruned share that is really there (with the nominal one, roundings add up over a
     ladder and a layer can end a weight away from its direct pruning). Equal magnitudes: the
     lower flat index is pruned first (paths in sorted order, each in C order); PyTorch leaves
-    that open. A layer may become empty.
+    that open.
 
     Args:
       params: {net: params}; leaves without a mask are not looked at.
@@ -87,9 +88,11 @@ def prune_l1(
       sparsity: pruned share in [0, 1) of all masked weights, not below the present one.
       scope: "global" ranks all weights together; "per_layer" each leaf alone, so each leaf
         reaches `sparsity`.
+      empty_layers: permission to prune the last weight of a layer, which a global ranking may do.
 
     Raises ConfigError for a sparsity outside [0, 1) or below the present one (with "per_layer":
-    of any leaf), an unknown scope, or masks that do not fit the weights.
+    of any leaf), an unknown scope, masks that do not fit the weights, a layer that becomes empty
+    without permission, or a network that does so with it.
     Source: spec C2, torch.nn.utils.prune.l1_unstructured and global_unstructured.
     """
     check.require(
@@ -102,11 +105,13 @@ def prune_l1(
     paths = sorted(masks)
     kept = {path: np.asarray(masks[path]) for path in paths}
     scores = {path: np.abs(np.asarray(weights[path], np.float32)) for path in paths}  # |w|
-    for ranked in [paths] if scope == "global" else [[path] for path in paths]:
-        flat = _without_smallest(_joined(scores, ranked), _joined(kept, ranked), sparsity, ranked)
+    alone = [(f"sparsity of {path}", [path]) for path in paths]
+    for what, ranked in alone if scope == "per_layer" else [("sparsity of all layers", paths)]:
+        flat = _without_smallest(_joined(scores, ranked), _joined(kept, ranked), sparsity, what)
         ends = np.cumsum([kept[path].size for path in ranked])
         for path, part in zip(ranked, np.split(flat, ends[:-1])):
             kept[path] = part.reshape(kept[path].shape)
+    _require_left(masks, kept, sparsity, empty_layers)
     # `&` keeps the old mask's placement, so that the compiled update fits the new mask too.
     return {path: masks[path] & jnp.asarray(kept[path]) for path in masks}
 
@@ -132,12 +137,23 @@ def _joined(leaves, paths):
     return np.concatenate([leaves[path].ravel() for path in paths])
 
 
-def _without_smallest(scores, kept, sparsity, paths):
+def _require_left(masks, kept, sparsity, empty_layers):
+    """Refuses the masks `kept` that leave nothing, and without permission, a layer that is new."""
+    check.require(any(part.any() for part in kept.values()), "pruning", "weights that are left",
+                  f"none at sparsity {sparsity}", "prune less")
+    emptied = [path for path, part in kept.items() if np.any(masks[path]) and not part.any()]
+    check.require(
+        empty_layers or not emptied, "pruning", "weights that are left in every layer",
+        f"none in {', '.join(emptied)} at sparsity {sparsity}",
+        'prune less, choose scope="per_layer", or permit it with empty_layers=True')
+
+
+def _without_smallest(scores, kept, sparsity, what):
     """`kept` [N] bool with round(sparsity N) False entries: the lowest `scores` of those kept."""
     pruned = kept.size - int(kept.sum())
     wanted = round(sparsity * kept.size) - pruned
     check.require(
-        wanted >= 0, f"sparsity of {', '.join(paths)}",
+        wanted >= 0, what,
         f"at least the present {pruned / kept.size}", sparsity,
         "pruned weights do not come back; start from fresh masks for less",
     )

@@ -45,7 +45,10 @@ class Cut:
 
 
 def cut_to(source: Source, cut: Cut) -> Source:
-    """The same images, of any size until now, cut to one."""
+    """The same images, of any size until now, cut to one.
+
+    Raises ConfigError for an unknown rule or no size.
+    """
     check.one_of("data.crop", cut.rule, RULES)
     check.require(cut.size > 0, "data.image_size", "pixels a side", cut.size, "224 is common")
     return replace(source, image_shape=(cut.size, cut.size, 3), reader=Cropped(source.reader, cut))

@@ -16,6 +16,8 @@ def digits(image_size: int = 16, channels: int = 3) -> Dataset:
     A scan's values v in 0..16 become round(v * 255 / 16); every pixel is repeated (nearest
     neighbour, no smoothing) and all channels are equal. The split is `stratified` by class with
     seed 0, the same for every size. The same people wrote images of both parts.
+
+    Raises ConfigError for a size that is no multiple of 8, and for channels other than 1 or 3.
     """
     check.require(
         image_size >= 8 and image_size % 8 == 0, "digits", "an image size that is a multiple of 8",

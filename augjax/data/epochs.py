@@ -13,7 +13,10 @@ _CHOICE = 2**63  # Philox's second key word for choices; epochs use their own nu
 
 
 def order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """One epoch's order: [size] int32, a permutation of 0..size-1, from Philox(seed, epoch)."""
+    """One epoch's order: [size] int32, a permutation of 0..size-1, from Philox(seed, epoch).
+
+    Raises ConfigError for an epoch below 0 and a seed outside 0..2**64 - 1.
+    """
     check.require(
         0 <= epoch < _CHOICE, "order", "an epoch from 0 on", epoch, "count epochs from 0"
     )
@@ -24,6 +27,8 @@ def stratified(labels: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """`count` positions, in rising order, that keep the shares of the classes: [count] int32.
 
     A class of share s gets floor(s count) or one more (largest remainders first), drawn by `seed`.
+    Of `labels` [N] of integers. Raises ConfigError for a count outside 0..N or such a seed as in
+    `order`.
     """
     size = len(labels)
     check.require(

@@ -43,7 +43,10 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
 
 
 def batch_indices(source: Source, seed: int, batch_size: int, step: int) -> np.ndarray:
-    """Indices [B] int32 of the images that update `step` (from 0) of a phase sees."""
+    """Indices [B] int32 of the images that update `step` (from 0) of a phase sees.
+
+    Raises ConfigError as `steps_per_epoch`.
+    """
     epoch, place = divmod(int(step), steps_per_epoch(source, batch_size))
     return _order(seed, epoch, len(source))[place * batch_size : (place + 1) * batch_size]
 
@@ -76,7 +79,9 @@ def feed(
     Images of any size are cropped at random by (seed, epoch, index). One that cannot be read is
     replaced, index and label included, by the next of the source that can; `told` is given the
     sentence that names it, when its batch is due. Raises DataError where more than BAD_SHARE of an
-    epoch's images (and more than one) are bad, and where a worker dies, with its traceback.
+    epoch's images (and more than one) are bad, and where a worker dies, with its traceback; and
+    ConfigError for a batch that is larger than the data or that `part` does not divide, and for
+    counts below their least.
     """
     epoch_steps = steps_per_epoch(source, batch_size)
     index, count = part

@@ -1,4 +1,13 @@
-"""From a data set's name in a config to the data set."""
+"""From a data set's name in a config to the data set.
+
+A prepared folder is read by its name, with no row here. A data set that augjax knows has a row in
+each of three tables, at the end of this file:
+
+    READERS     (data_dir, cut) -> Dataset: the folder of `launch.prepare` or None, and what
+                `image_size` asks for or None
+    FACTS       classes, pixels a side, training images: a dry run then needs no images
+    STATISTICS  mean and deviation of the channels, of pixels / 255; without it ImageNet's
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -29,6 +38,10 @@ def load(
     the test images always stay whole: those of the split `test`, or `validation` where there is
     none. `image_size` is the side of digits, and of what is cut out of images of any size, by the
     rule `crop` and with `draft` (`cropped.Cut`); a network resizes what it is given.
+
+    Raises ConfigError for an unknown name, a missing `data_dir`, an `image_size` that these images
+    lack or cannot have, an unknown crop of images of any size, and a holdout or limit that leaves
+    too few; DataError where nothing is prepared, or what is there is broken or another data set.
     """
     cut = Cut(image_size, crop, draft) if image_size is not None else None
     dataset = _reader(name, data_dir)(data_dir, cut)
@@ -102,6 +115,7 @@ def described(name: str, image_size: int | None = None) -> Dataset:
     """The named data set's shape without its images, for programs that are compiled and never run.
 
     `image_size` is the side of what is fed, for data sets whose images are cropped to any.
+    Raises ConfigError for a name without a row in FACTS.
     """
     classes, size, count = FACTS[check.one_of("data set", name, FACTS)]
     names = tuple(str(k) for k in range(classes))

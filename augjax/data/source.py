@@ -55,7 +55,10 @@ class Source:
         return len(self.class_names)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """[n] int, each in 0..len-1 -> images [n, H, W, C] uint8, a copy of the caller's own."""
+        """[n] int, each in 0..len-1 -> images [n, H, W, C] uint8, a copy of the caller's own.
+
+        Raises ConfigError for an index outside, DataError for an image that cannot be read.
+        """
         indices = np.asarray(indices, np.int64)
         _require_inside(self, indices)
         return self.reader.read(self.positions[indices])
@@ -81,7 +84,11 @@ class Dataset:
 def from_arrays(
     name: str, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Source:
-    """A Source over arrays: images [N, H, W, C] uint8, labels [N] of integers in 0..K-1."""
+    """A Source over arrays: images [N, H, W, C] uint8, labels [N] of integers in 0..K-1.
+
+    `class_names` are K. Raises DataError, naming `name`, for arrays of another shape or type and
+    for a label outside.
+    """
     images, labels = np.asarray(images), np.asarray(labels)
     check.require(
         images.dtype == np.uint8 and images.ndim == 4, name, "images [N, H, W, C] of uint8",
@@ -105,7 +112,10 @@ def from_arrays(
 
 
 def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
-    """The images of `indices` [n], in that order; their indices become 0..n-1."""
+    """The images of `indices` [n], in that order; their indices become 0..n-1.
+
+    Raises ConfigError for an index outside 0..len-1.
+    """
     indices = np.asarray(indices, np.int64)
     _require_inside(source, indices)
     return dataclasses.replace(
@@ -137,7 +147,10 @@ def holdout(source: Source, count: int, seed: int = 0) -> tuple[Source, Source]:
 
 
 def limited(source: Source, count: int, seed: int = 0) -> Source:
-    """A fixed, class-stratified subset of `count` images, in source order."""
+    """A fixed, class-stratified subset of `count` images, in source order.
+
+    Raises ConfigError unless there are as many, and at least one.
+    """
     check.require(
         1 <= count <= len(source), f"limit of {source.name}", f"1 to {len(source)} images", count,
         "ask for no more images than there are",
@@ -148,7 +161,9 @@ def limited(source: Source, count: int, seed: int = 0) -> Source:
 def resident(source: Source) -> tuple[np.ndarray, np.ndarray]:
     """All of a source: images [N, H, W, C] uint8 and labels [N] int32, not to be written to.
 
-    Every image is decoded at most once in a process, however often it is asked for.
+    Every image is decoded at most once in a process, however often it is asked for. Raises
+    ConfigError where images of any size are cropped anew every epoch, DataError for an image that
+    cannot be read.
     """
     return source.reader.keep(source.positions), source.labels
 

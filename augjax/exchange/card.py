@@ -95,17 +95,24 @@ def sizes(layers: Sequence[Layer], numbers: int) -> dict[str, int]:
     """Bytes of a network of `numbers` float32 numbers in all, stored in three ways.
 
     dense   4 bytes for every number
-    sparse  of the layers, 4 bytes for a weight that is not 0 and 1 bit for every weight
-    packed  the same with the layer's bits for a weight that is not 0
+    sparse  of a layer, 4 bytes for a weight that is not 0 and 1 bit for every weight, or dense
+            where that is less
+    packed  the same with the layer's bits in place of 4 bytes; as few bits have no level at 0, a
+            layer with some needs the 1 bit
     """
     others = 4 * (numbers - sum(layer.weights for layer in layers))
-    bitmaps = sum(math.ceil(layer.weights / 8) for layer in layers)
     return {
         "dense": 4 * numbers,
-        "sparse": others + bitmaps + sum(4 * layer.nonzero for layer in layers),
-        "packed": others + bitmaps + sum(math.ceil(layer.bits * layer.nonzero / 8)
-                                         for layer in layers),
+        "sparse": others + sum(_stored(layer, 32) for layer in layers),
+        "packed": others + sum(_stored(layer, layer.bits) for layer in layers),
     }
+
+
+def _stored(layer: Layer, bits: int) -> int:
+    """Bytes of a layer's weights in `bits` bits, with a bitmap of those that are not 0 or all."""
+    left = math.ceil(layer.weights / 8) + math.ceil(bits * layer.nonzero / 8)
+    every = math.ceil(bits * layer.weights / 8)
+    return min(left, every) if bits == 32 or layer.nonzero == layer.weights else left
 
 
 # --- the text ------------------------------------------------------------------------------------
@@ -198,8 +205,10 @@ def _weights(told: Told) -> str:
         "sparsity of the layers below": _share(1 - left / max(total, 1)),
         "numbers in all, BatchNorm included": f"{told.numbers:,}",
         "dense, 4 bytes for every number": f"{stored['dense']:,} bytes",
-        "sparse, 4 bytes for a weight that is not 0 and a bitmap": f"{stored['sparse']:,} bytes",
-        "packed, the layer's bits for such a weight and a bitmap": f"{stored['packed']:,} bytes",
+        "sparse, 4 bytes for a weight that is not 0 and, where it saves, a bitmap":
+            f"{stored['sparse']:,} bytes",
+        "packed, the layer's bits for such a weight and a bitmap where needed":
+            f"{stored['packed']:,} bytes",
     }) + "\n\nThe file itself is dense; sparse and packed are computed, not written.\n\n" + _table(
         ["layer", "shape", "weights", "not 0", "sparsity", "bits"],
         [[layer.path, " x ".join(map(str, layer.shape)), f"{layer.weights:,}",

@@ -1,5 +1,7 @@
 """A2-Aug: branches that learn from their own ensemble, whose weights are learnt as well."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -33,8 +35,8 @@ def adaptive_ensemble(
         each branch ("independent"), of which i is heard on view i alone.
       kl_weight: of the divergences; 0 leaves them out.
       logit_scale: s in n(Q) = s Q / ||Q||. "mean_norm": the mean over images of ||Q_ens||, without
-        gradient; "literal": 1, as Eq. 8 has it, where the divergence all but vanishes; a number;
-        "none": n(Q) = Q.
+        gradient; "literal": 1, as Eq. 8 has it, where the divergence all but vanishes; a positive
+        number, or the text of one, as a flag gives it; "none": n(Q) = Q.
       average: mu stays as it is, so a_i = 1 / N.
 
     Raises ConfigError for a negative kl_weight or another logit_scale; at trace time for an unknown
@@ -42,10 +44,7 @@ def adaptive_ensemble(
     neither one nor the branches. Source: a2_aug Eqs. 4 to 8; spec A1, A2.
     """
     check.require(kl_weight >= 0, "kl_weight", "at least 0", kl_weight, "use 0 for no divergence")
-    number = isinstance(logit_scale, (int, float)) and not isinstance(logit_scale, bool)
-    check.require(
-        logit_scale in SCALES or (number and logit_scale > 0), "logit_scale",
-        f"{', '.join(SCALES)} or a positive number", repr(logit_scale), "mean_norm is the default")
+    logit_scale = _scale_of(logit_scale)
     nets = names_of(net, "adaptive_ensemble")
 
     def init(key: jax.Array, signals: Signals) -> tuple[Params, Params]:
@@ -98,8 +97,9 @@ def ensemble_kl(logits: jax.Array, ensemble: jax.Array, logit_scale: str | float
       ensemble: [B, K]; no gradient reaches it.
       logit_scale: as in `adaptive_ensemble`.
 
-    Source: a2_aug Eq. 8; spec A2.
+    Raises ConfigError for another logit_scale. Source: a2_aug Eq. 8; spec A2.
     """
+    logit_scale = _scale_of(logit_scale)
     logits, ensemble = in_float32(logits), jax.lax.stop_gradient(in_float32(ensemble))
     if logit_scale != "none":
         named = {"literal": 1.0, "mean_norm": _norm(ensemble).mean()}
@@ -107,6 +107,19 @@ def ensemble_kl(logits: jax.Array, ensemble: jax.Array, logit_scale: str | float
         logits, ensemble = (scale * z / _norm(z) for z in (logits, ensemble))
     teacher = jnp.broadcast_to(ensemble[:, None], logits.shape)
     return kd(logits, teacher, 1.0, tau_square=False, form="kl").sum(-1)
+
+
+def _scale_of(logit_scale: str | float) -> str | float:
+    """One of SCALES, or a number, whatever it was written as."""
+    if logit_scale in SCALES:
+        return logit_scale
+    try:
+        number = float(str(logit_scale))
+    except ValueError:
+        number = math.nan
+    check.require(0 < number < math.inf, "logit_scale", f"{', '.join(SCALES)} or a positive number",
+                  repr(logit_scale), "mean_norm is the default")
+    return number
 
 
 def _norm(z):

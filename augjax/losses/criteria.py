@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from augjax import check
 from augjax.losses.cross_entropy import cross_entropy_rows
 from augjax.losses.kd import kd
+from augjax.losses.precise import in_float32
 from augjax.losses.signals import outputs_of
 from augjax.types import Signals, stateless, Term
 
@@ -70,8 +71,8 @@ def teacher_disagreement(teacher: str = "teacher") -> Term:
     """
 
     def share(signals: Signals) -> jax.Array:
-        rows, z_t = signals.rows, outputs_of(signals, teacher, "teacher_disagreement").logits
+        rows, said = signals.rows, outputs_of(signals, teacher, "teacher_disagreement")
         label = jnp.where(rows.lam >= 0.5, rows.label, rows.mix_label)
-        return jnp.mean((jnp.argmax(z_t, -1) != label).astype(jnp.float32))
+        return jnp.mean((jnp.argmax(in_float32(said.logits), -1) != label).astype(jnp.float32))
 
     return stateless(share, per_example=True)

@@ -14,7 +14,13 @@ LAMBDA_MODES = ("after_clip", "before_clip", "ignored")
 
 
 def weighted_sum(pullback: Pullback, losses: Mapping[str, jax.Array], knobs: Knobs) -> PyTree:
-    """The gradient of the weighted sum of the terms: the pullback of the weights."""
+    """The gradient of the weighted sum of the terms: the pullback of the weights.
+
+    Args:
+      pullback: {term: [] float32} -> the gradient of the terms so weighted, a tree like params.
+      losses: {term: [] float32}; their names alone count.
+      knobs: `weights` of the same names.
+    """
     return pullback(_weights(losses, knobs))
 
 

@@ -55,7 +55,10 @@ def top(criterion: Criterion, views: tuple[str, ...], share: float, name: str = 
 
     Where fewer rows are kept than there are groups, a group becomes several images. The views of
     the pool must share one domain, and the rows kept make a whole number per group or the groups
-    one per row: ConfigError otherwise, at trace time.
+    one per row.
+
+    Raises ConfigError for an unknown scoring or rule and a share outside (0, 1]; at trace time for
+    an unknown view, views of several domains, and a share that keeps no such number of rows.
     """
     check.one_of("pick.scoring", scoring, SCORING)
     check.one_of("pick.rule", rule, RULES)
@@ -78,6 +81,8 @@ def best(criterion: Criterion, view: str, scoring: str = "eval") -> Pick:
     The view keeps its name and has one row; other views pass through unscored. Ties go to the
     first candidate. `scoring` as in `top`. It is a choice within each image, so devices do not
     matter. (augmentation_in_compression Eq. 6, spec B9.)
+
+    Raises ConfigError for an unknown scoring, and at trace time for an unknown view.
     """
     check.one_of("pick.scoring", scoring, SCORING)
 

@@ -5,7 +5,7 @@ What the host decides are pure functions (pba, magnitude); `generations` trains 
 
 from augjax.search.curves import plot_schedule as plot_schedule
 from augjax.search.generations import (
-    check_search as check_search, run as run, Search as Search,
+    check_search as check_search, checked_fields as checked_fields, run as run, Search as Search,
 )
 from augjax.search.magnitude import (
     best as best, next_magnitudes as next_magnitudes, Replayed as Replayed, replayed as replayed,

@@ -20,7 +20,8 @@ def plot_schedule(schedule: Mapping[str, Any], path: str | Path) -> Path:
     """Writes a PNG of two panels over epochs and returns its path. Raises ConfigError.
 
     Above, for each operation, the probabilities of its two entries, added up and stacked; below,
-    the mean of its two levels, left white where neither entry is ever done.
+    the mean of its two levels, each weighted by its entry's probability, left white where neither
+    entry is ever done.
     """
     from matplotlib.figure import Figure  # half a second of import that only plots cost
 
@@ -39,13 +40,16 @@ def plot_schedule(schedule: Mapping[str, Any], path: str | Path) -> Path:
 
 
 def _by_operation(schedule):
-    """edges [S + 1] epochs, sums of probabilities [O, S], mean levels [O, S] of operations."""
+    """edges [S + 1] epochs; of operations, the sums of their entries' probabilities [O, S] and the
+    levels' means by probability [O, S], zero where nothing is done."""
     segments = [segment for segment in schedule["segments"] if segment["epochs"]]
     edges = np.cumsum([0, *(segment["epochs"] for segment in segments)])
     probabilities, levels = (
         np.array([segment[field] for segment in segments], float)
         .reshape(len(segments), COPIES, -1) for field in ("probabilities", "levels"))
-    return edges, probabilities.sum(1).T, levels.mean(1).T
+    sums = probabilities.sum(1)
+    means = np.divide((probabilities * levels).sum(1), sums, np.zeros_like(sums), where=sums > 0)
+    return edges, sums.T, means.T
 
 
 def _stack(axes, ops, edges, probabilities):
@@ -74,4 +78,4 @@ def _grid(axes, ops, edges, levels):
     axes.hlines(range(1, len(ops)), 0, edges[-1], color="white", linewidth=1)
     axes.set_yticks(np.arange(len(ops)) + 0.5, ops, fontsize=9)
     axes.figure.colorbar(mesh, cax=axes.inset_axes([1.02, 0, 0.025, 1]),
-                         label="mean level (white: never done)")
+                         label="level, mean by probability (white: never done)")

@@ -2,12 +2,13 @@
 
 The members are one compiled population (`train.population`). Their policies are knobs; what a
 decision exchanges are whole states. All that is random follows from the recipe's seed, so a search
-that was killed repeats from its last save, bit for bit. Source: Ho et al. 2019; spec P1 to P6.
+that was killed repeats from its last save, bit for bit. A stop saves whatever epoch was trained,
+its decision taken or not. Source: Ho et al. 2019; spec P1 to P6.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 import json
 from pathlib import Path
 import time
@@ -18,13 +19,16 @@ import numpy as np
 
 from augjax import check
 from augjax.augment import PopulationPolicy
+from augjax.augment.pba_policies import COPIES
 from augjax.search import pba
 from augjax.search.curves import plot_schedule
 from augjax.train import checkpoint, files, folder, metrics, sharding, start, summary
 from augjax.train.failures import within_memory
-from augjax.train.loop import judged, opened
+from augjax.train.loop import judged, opened, settled, store
 from augjax.train.phases import check_recipe, Phase, Recipe
-from augjax.train.population import default_lowering, make_population, Members, Population
+from augjax.train.population import (
+    default_lowering, LOWERINGS, make_population, Members, Population,
+)
 from augjax.train.ready import (
     begin, evaluation_batches, freeze, frozen_again, place_data, Run,
 )
@@ -32,6 +36,7 @@ from augjax.train.stop import listening
 
 SAVES = "population"  # where the members are saved, a word that no phase may have
 DECISIONS = "decisions"  # what stood beside each save
+KEPT = ("epoch", "losses", "decided", "scores")  # there of a Standing, with policies and logs
 
 
 @dataclass(frozen=True)
@@ -53,21 +58,26 @@ class Search:
 
 @dataclass
 class Standing:
-    """Where a search stands between two epochs."""
+    """Where a search stands between two epochs, or between an epoch and its decision."""
 
-    epoch: int
     members: Members
     policies: tuple[pba.Policy, ...]
     logs: tuple[pba.Log, ...]
-    scores: list[float]  # of the last decision
+    epoch: int = 0
+    losses: Sequence[float] = ()  # [P] means of the last epoch, NaN where a member went bad
+    decided: int = 0  # the epoch of the last decision
+    scores: Sequence[float] = ()  # [P] of the last decision
+    began: float = 0.0  # when the last decision was taken, by this process's clock
 
 
 def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | None = None,
-        source_text: str = "", devices: list | None = None) -> dict[str, Any]:
+        source_text: str = "", use_previous: bool = False, devices: list | None = None
+        ) -> dict[str, Any]:
     """Searches, or goes on with it, and returns the summary; writes schedule.json and its plot.
 
     The summary's phase is the winner: the member with the highest held-out accuracy at the end. Its
-    network is saved as a training run's is. Raises an augjax.check error, as `train.run` does.
+    network is saved as a training run's is; images_per_s counts those of all members. The arguments
+    are as in `train.run`. Raises an augjax.check error, as that does.
     """
     lowering = search.lowering or default_lowering()
     mesh = sharding.make_mesh(devices, search.members if lowering == "stacked" else 1)
@@ -76,21 +86,45 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
     check_recipe(recipe, mesh)
     shapes = start.all_shapes(recipe, mesh)
     with jax.set_mesh(mesh), listening() as stop:
-        shared = Run(recipe, workdir, mesh, stop, checkpoint.Writer(workdir, 1), shapes)
-        with opened(shared, description, source_text, saves=(SAVES,)) as (_, step):
+        writer = checkpoint.Writer(workdir, recipe.keep, recipe.milestones)
+        shared = Run(recipe, workdir, mesh, stop, writer, shapes)
+        with opened(shared, description or describe(search), source_text, use_previous,
+                    saves=(SAVES,)) as (_, step):
             shared.resident = place_data(recipe, mesh)
             with within_memory(recipe.phases[0]):
                 _train(search, shared, lowering, step)
             return summary.write(recipe, workdir)
 
 
+def describe(search: Search) -> dict[str, Any]:
+    """A search made in Python as plain data, for config.json; it may go on in another lowering."""
+    own = {field.name: getattr(search, field.name) for field in fields(Search)
+           if field.name not in ("recipe", "lowering")}
+    return summary.describe(search.recipe) | {"search": own}
+
+
 # --- checks --------------------------------------------------------------------------------------
+
+
+def checked_fields(given: Any) -> dict[str, Any]:
+    """What a config says of a search, as `Search` takes it beside its recipe. Raises ConfigError
+    for a field that is none, of another type, or of a number that no recipe is searched with."""
+    plain = {field.name: field.default for field in fields(Search) if field.name != "recipe"}
+    whole = check.filled("search", given, plain, {})
+    _check_numbers(whole["members"], whole["quantile"], whole["lowering"])
+    return whole
+
+
+def _check_numbers(members: int, quantile: float, lowering: str) -> None:
+    pba.check_population(members)
+    pba.check_quantile(quantile)
+    check.one_of("search.lowering", lowering, ("", *LOWERINGS))
 
 
 def check_search(search: Search) -> None:
     """Raises ConfigError for what cannot be searched, before any device work."""
     recipe = search.recipe
-    pba.check_population(search.members)
+    _check_numbers(search.members, search.quantile, search.lowering)
     check.require(len(recipe.phases) == 1, "phases of a search", "one, whose policy is searched",
                   [phase.name for phase in recipe.phases], "train the others before it")
     phase = recipe.phases[0]
@@ -136,45 +170,50 @@ def _with(policy: Any, **numbers: Any) -> Any:
 def _train(search: Search, shared: Run, lowering: str, step: int) -> None:
     """From the last save to the end; every epoch ends with what is due."""
     recipe, phase = search.recipe, search.recipe.phases[0]
-    began = time.perf_counter()
+    steps, began = recipe.steps_per_epoch(phase), time.perf_counter()
     runs = [replace(shared, recipe=replace(recipe, slot=slot)) for slot in range(search.members)]
     frozen = frozen_again(shared, phase) if step else freeze(shared, phase)
     population, standing = _standing(search, shared, runs, frozen, lowering, step)
     shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
     with contextlib.closing(metrics.Log(shared.workdir, phase.name, step)) as log:
-        tell = Teller(search, log, standing.epoch)
-        for epoch in range(standing.epoch, int(phase.epochs)):
-            losses = _epoch(search, runs, population, standing, frozen, epoch)
-            last, decides = standing.epoch == phase.epochs, _due(search, standing.epoch)
-            if last or decides:
-                _decide(search, shared, population, standing, tell, losses, last)
-            if last or shared.stop.asked or (decides and recipe.save_due(
-                    phase, standing.epoch * recipe.steps_per_epoch(phase))):
-                _save(shared, population, standing, search.members, log)
-            if shared.stop.asked:
-                shared.writer.wait()
-                raise check.Preempted(f"stopped after epoch {standing.epoch}; it is saved")
-        shared.writer.wait()
-        _finish(search, shared, population, standing, log)
+        tell = Teller(search, log)
+        while standing.decided < phase.epochs:
+            try:
+                if _decision_due(search, standing):
+                    since = standing.decided
+                    _decide(search, shared, population, standing, tell)
+                    last = standing.decided == phase.epochs
+                    if last or recipe.save_due(phase, standing.decided * steps, since * steps):
+                        _save(shared, population, standing, tell, final=last)
+                else:
+                    _epoch(search, runs, population, standing, frozen)
+                shared.stop.check()
+            except check.Preempted:
+                _save(shared, population, standing, tell, final=True)
+                raise check.Preempted(f"stopped after epoch {standing.epoch}, saved") from None
+        _finish(search, shared, population, standing, tell)
 
 
-def _due(search: Search, epoch: int) -> bool:
-    return epoch % search.interval_epochs == 0
+def _decision_due(search: Search, standing: Standing) -> bool:
+    """Whether the epoch trained last ends with a decision that was not taken yet."""
+    last = search.recipe.phases[0].epochs
+    return standing.epoch > standing.decided and (
+        standing.epoch == last or standing.epoch % search.interval_epochs == 0)
 
 
 def _epoch(search: Search, runs: list[Run], population: Population, standing: Standing,
-           frozen: Any, epoch: int) -> np.ndarray:
-    """Trains all members for an epoch; their mean losses [P], NaN where one went bad."""
+           frozen: Any) -> None:
+    """Trains all members for an epoch."""
     phase, recipe = search.recipe.phases[0], search.recipe
-    plans = [start.plan(shown(phase, search.view, policy), run.recipe, epoch)
+    plans = [start.plan(shown(phase, search.view, policy), run.recipe, standing.epoch)
              for run, policy in zip(runs, standing.policies)]
     standing.members, reports = population.advance(
         standing.members, frozen, runs[0].resident, population.place(plans),
         recipe.steps_per_epoch(phase))
-    standing.epoch = epoch + 1
+    standing.epoch += 1
     found = [jax.device_get(population.part(reports, own)) for own in range(search.members)]
-    return np.array([np.nan if report["bad_step"] >= 0 else report["metrics"]["loss"]
-                     for report in found])
+    standing.losses = [float("nan" if report["bad_step"] >= 0 else report["metrics"]["loss"])
+                       for report in found]
 
 
 def shown(phase: Phase, view: str, policy: pba.Policy) -> Phase:
@@ -187,15 +226,16 @@ def shown(phase: Phase, view: str, policy: pba.Policy) -> Phase:
 
 
 def _decide(search: Search, shared: Run, population: Population, standing: Standing,
-            tell: "Teller", losses: np.ndarray, last: bool) -> None:
-    """Rewards everybody by held-out images; but at the end, the lowest follow the highest."""
+            tell: "Teller") -> None:
+    """Rewards everybody by held-out images; but at the end, the lowest follow the highest. A stop
+    while it scores leaves all as it was."""
     phase = search.recipe.phases[0]
     found = population.score(standing.members, evaluation_batches(shared, phase, "holdout"))
-    scores = np.where(np.isnan(losses), np.nan, found)
+    scores = np.where(np.isnan(standing.losses), np.nan, found)
     pba.winner(scores)  # raises NumericsError where nobody has a number
     began = time.perf_counter()
     standing.scores, donors = scores.tolist(), np.arange(search.members)
-    if not last:
+    if standing.epoch < phase.epochs:
         decision = pba.decide(
             standing.policies, standing.logs, scores, standing.epoch, search.recipe.seed,
             standing.epoch // search.interval_epochs - 1, search.quantile)
@@ -203,37 +243,36 @@ def _decide(search: Search, shared: Run, population: Population, standing: Stand
             decision.donors, decision.policies, decision.logs)
         standing.members = population.choose(standing.members, donors.tolist())
         jax.block_until_ready(standing.members)
-    tell.decision(standing, losses, donors, time.perf_counter() - began)
+    tell.decision(standing, donors, time.perf_counter() - began)
+    standing.decided, standing.began = standing.epoch, time.perf_counter()
 
 
 class Teller:
     """A row of the log and a line on the screen for every decision."""
 
-    def __init__(self, search: Search, log: metrics.Log, epoch: int):
+    def __init__(self, search: Search, log: metrics.Log):
         self.search, self.log, self.phase = search, log, search.recipe.phases[0]
         self.progress = metrics.Progress(self.phase.name, int(self.phase.epochs))
-        self.epoch, self.time = epoch, time.perf_counter()
 
-    def decision(self, standing: Standing, losses: np.ndarray, donors: np.ndarray,
-                 bookkeeping_s: float) -> None:
+    def decision(self, standing: Standing, donors: np.ndarray, bookkeeping_s: float) -> None:
         """`bookkeeping_s`: what explore, exploit and the exchange of states took."""
-        now, epochs = time.perf_counter(), standing.epoch - self.epoch
-        seconds, scores = now - self.time, np.array(standing.scores)
-        steps = self.search.recipe.steps_per_epoch(self.phase)
+        epochs, seconds = standing.epoch - standing.decided, time.perf_counter() - standing.began
+        scores = np.array(standing.scores)
+        steps, total = self.search.recipe.steps_per_epoch(self.phase), int(self.phase.epochs)
         images = epochs * steps * self.phase.batch_size * self.search.members
         best, median = float(np.nanmax(scores)), float(np.nanmedian(scores))
         self.log.row("train", standing.epoch * steps, {
-            "epoch": standing.epoch, "loss": float(np.nanmedian(losses)), "best_reward": best,
-            "median_reward": median, "exploits": int((donors != np.arange(len(donors))).sum()),
+            "epoch": standing.epoch, "loss": float(np.nanmedian(standing.losses)),
+            "best_reward": best, "median_reward": median,
+            "exploits": int((donors != np.arange(len(donors))).sum()),
+            "bad_members": int(np.isnan(scores).sum()),
             "bookkeeping_s": round(bookkeeping_s, 4), "seconds": round(seconds, 4),
             "images_per_s": round(images / seconds, 1)})
-        left = int((self.phase.epochs - standing.epoch) * seconds / max(epochs, 1))
-        every, total = self.search.interval_epochs, int(self.phase.epochs)
+        left, every = int((total - standing.epoch) * seconds / epochs), self.search.interval_epochs
         self.progress.say(
             f"generation {-(-standing.epoch // every)}/{-(-total // every)}  epoch "
             f"{standing.epoch}/{total}  best reward {best:.2%}  median {median:.2%}  "
             f"{left // 60}:{left % 60:02d} left")
-        self.epoch, self.time = standing.epoch, now
 
 
 # --- beginnings and ends -------------------------------------------------------------------------
@@ -243,43 +282,53 @@ def _standing(search: Search, shared: Run, runs: list[Run], frozen: Any, lowerin
               ) -> tuple[Population, Standing]:
     """The compiled population, and where it stands: at its start, or at the save of `step`."""
     phase = search.recipe.phases[0]
+    entries = COPIES * len(_find(phase.knobs.policies[search.view]).ops)
+    first = pba.start_policies(search.members, entries)
     if step:
         like = {str(slot): shared.shapes[phase.name].state for slot in range(search.members)}
         found = checkpoint.load(checkpoint.folder_of(shared.workdir, SAVES, step), like)
         states = [found[str(slot)] for slot in range(search.members)]
     else:
         states = [begin(run, phase) for run in runs]
-    under = shown(phase, search.view, pba.start_policies(search.members)[0])
+    under = shown(phase, search.view, first[0])
     population = make_population(shared, under, states[0], frozen, search.members, lowering,
                                  one_frozen=True)
-    standing = Standing(0, population.join(states), pba.start_policies(search.members),
-                        ((),) * search.members, [])
-    if step:
-        kept = json.loads((shared.workdir / DECISIONS / f"{step}.json").read_text())
-        standing.policies, standing.logs = pba.from_json(kept)
-        standing.epoch, standing.scores = kept["epoch"], kept["scores"]
+    members, now = population.join(states), time.perf_counter()
+    if not step:
+        return population, Standing(members, first, ((),) * search.members, began=now)
+    kept = json.loads((shared.workdir / DECISIONS / f"{step}.json").read_text())
+    standing = Standing(members, *pba.from_json(kept), began=now - kept["seconds"],
+                        **{name: kept[name] for name in KEPT})
+    if _decision_due(search, standing):  # its row, if there is one, is written again
+        metrics.cut_back(shared.workdir, [phase.name], phase.name, step - 1)
     return population, standing
 
 
-def _save(shared: Run, population: Population, standing: Standing, size: int, log: metrics.Log
+def _save(shared: Run, population: Population, standing: Standing, tell: Teller, final: bool
           ) -> None:
-    """Saves all members, and before them what the host knows of them."""
-    recipe = shared.recipe
+    """Saves all members, and before them what the host knows of them; an epoch once, as a search
+    comes to the same from before its decision."""
+    recipe, say = shared.recipe, tell.progress.say
     step = standing.epoch * recipe.steps_per_epoch(recipe.phases[0])
     known = pba.to_json(standing.policies, standing.logs) | {
-        "epoch": standing.epoch, "scores": standing.scores}
+        name: getattr(standing, name) for name in KEPT}
+    known["seconds"] = time.perf_counter() - standing.began
+    settled(shared, SAVES, say)  # it may be this very epoch that is being saved
+    if step in checkpoint.steps(shared.workdir, SAVES):
+        return
 
     def first():
         (shared.workdir / DECISIONS).mkdir(exist_ok=True)
         folder.write_json(shared.workdir / DECISIONS / f"{step}.json", known)
-        log.flush()
+        tell.log.flush()
 
+    size = len(standing.policies)
     states = {str(own): population.part(standing.members, own) for own in range(size)}
-    shared.writer.save(SAVES, step, states, first)
+    store(shared, SAVES, step, states, first, say, final)
 
 
 def _finish(search: Search, shared: Run, population: Population, standing: Standing,
-            log: metrics.Log) -> None:
+            tell: Teller) -> None:
     """The winner: its schedule, its test accuracy, its network."""
     phase, recipe = search.recipe.phases[0], search.recipe
     own = pba.winner(standing.scores)
@@ -287,11 +336,14 @@ def _finish(search: Search, shared: Run, population: Population, standing: Stand
     schedule = pba.schedule_of_lineage(
         standing.logs[own], standing.policies[own], int(phase.epochs), policy.map, policy.ops)
     state, step = population.part(standing.members, own), recipe.steps(phase)
-    shared.writer.save(phase.name, step, state)
-    shared.writer.wait()
-    log.row("eval", step, {**judged(shared, phase, state), "seconds": 0.0})
-    log.flush()
-    shared.note("phase done", phase=phase.name, step=step, member=own,
+    store(shared, phase.name, step, state, tell.log.flush, tell.progress.say, final=True)
+    tell.log.row("eval", step, {**judged(shared, phase, state), "seconds": 0.0})
+
+    def found():
+        tell.log.flush()
+        folder.write_json(shared.workdir / "schedule.json", schedule)
+        plot_schedule(schedule, shared.workdir / "schedule.png")
+
+    shared.writer.record(found)
+    shared.note("phase done", phase=phase.name, step=step, member=own, members=search.members,
                 **summary.facts(phase, state))
-    folder.write_json(shared.workdir / "schedule.json", schedule)
-    plot_schedule(schedule, shared.workdir / "schedule.png")

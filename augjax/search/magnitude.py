@@ -60,7 +60,10 @@ def next_magnitudes(
 
 
 def best(measured: Measured) -> float:
-    """The magnitude with the highest accuracy, the lowest of equals; a failed run's NaN is last."""
+    """The magnitude with the highest accuracy, the lowest of equals; a failed run's NaN is last.
+
+    Raises ConfigError where nothing was measured.
+    """
     check.require(len(measured) > 0, "best magnitude", "at least one that was measured", "none",
                   "measure those of `next_magnitudes`")
     return min(measured, key=lambda magnitude: (-_number(measured[magnitude]), magnitude))

@@ -22,6 +22,7 @@ ENTRIES = 30  # two of every operation
 TENTHS, LEVEL = 10, 9  # the highest numbers
 RESAMPLE, STEP = 0.2, 3  # P3: the chance of a fresh number; else a step of 0..3
 QUANTILE = 0.25  # P4
+MOST = 10_000  # members
 
 Scores = Sequence[float] | np.ndarray  # [P], the higher the better
 
@@ -62,11 +63,19 @@ class Decision:
 
 
 def check_population(size: int) -> None:
-    """Raises ConfigError for fewer members than an exploit needs."""
+    """Raises ConfigError for fewer members than an exploit needs, or more than any host holds."""
     check.require(
         isinstance(size, int) and size >= 2, "population of a search", "at least 2 members", size,
         "PBA has 16; one member alone is a plain training run",
     )
+    check.require(size <= MOST, "population of a search", f"at most {MOST:,} members", size,
+                  "PBA has 16")
+
+
+def check_quantile(quantile: float) -> None:
+    """Raises ConfigError for a share of members that cannot both follow and be followed."""
+    check.require(0 < quantile <= 0.5, "quantile of exploit", "above 0 and at most 0.5", quantile,
+                  "PBA's is 0.25")
 
 
 def start_policies(size: int, entries: int = ENTRIES) -> tuple[Policy, ...]:
@@ -110,19 +119,20 @@ def exploit(
 
     The lowest q = ceil(quantile P) members, at most half of all, each take one of the highest q,
     drawn uniformly. Of equal scores the lower member ranks higher, as with `winner`; a score that
-    is no number ranks lowest. A member alone goes on. Word i of the raw stream is member i's.
+    is no number ranks lowest and is followed by nobody: if fewer than q have a number, those. A
+    member alone goes on, as all do without any number. Word i of the raw stream is member i's.
     Source: spec P4, its synchronous form.
     """
-    check.require(0 < quantile <= 0.5, "quantile of exploit", "above 0 and at most 0.5", quantile,
-                  "PBA's is 0.25")
+    check_quantile(quantile)
     ranked = _ranked(scores)
     size = len(ranked)
     donors = np.arange(size)
     moving = min(math.ceil(quantile * size), size // 2)  # q
-    if moving:
+    able = min(moving, int(np.sum(~np.isnan(np.asarray(scores, float)))))
+    if able:
         lowest = ranked[-moving:]
         words = generator.random_raw(size)
-        donors[lowest] = ranked[(words[lowest] % np.uint64(moving)).astype(np.int64)]
+        donors[lowest] = ranked[(words[lowest] % np.uint64(able)).astype(np.int64)]
     return donors
 
 
@@ -142,7 +152,8 @@ def decide(
     seed, decision            the search's seed and how many decisions it took before this one
 
     A target gets the donor's policy explored, and the donor's log with this exploit at its end in
-    place of its own. The others keep theirs. Source: spec P4, P6.
+    place of its own. The others keep theirs. Raises ConfigError for a population that is too small,
+    and unless every member has a log and a score. Source: spec P4, P6.
     """
     check_population(len(policies))
     check.require(

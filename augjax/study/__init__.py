@@ -13,6 +13,7 @@ from augjax.study.compare import (
     Claim as Claim, direction as direction, interval as interval, parse_claim as parse_claim,
     spread as spread, verdict as verdict,
 )
+from augjax.study.entries import Curve as Curve, Figure as Figure
 from augjax.study.folders import (
     check_folders as check_folders, config_of as config_of, folder_of as folder_of,
     recall as recall, remember as remember, State as State, state_of as state_of,
@@ -21,8 +22,7 @@ from augjax.study.folders import (
 from augjax.study.optimum import choose as choose, line as line, Optimum as Optimum
 from augjax.study.output import report as report
 from augjax.study.plan import (
-    Curve as Curve, Figure as Figure, parse as parse, Row as Row, Run as Run, Study as Study,
-    Taken as Taken,
+    parse as parse, Row as Row, Run as Run, Study as Study, Taken as Taken,
 )
 from augjax.study.plots import curves as curves, draw as draw, followed as followed
 from augjax.study.runs import (

@@ -26,6 +26,7 @@ def seats(backend: str, count: int, devices_per_run: int, visible: str | None = 
     """A seat for every group of `devices_per_run` of `count` devices; [] where one process does.
 
     `visible` is what the environment shows already: CUDA_VISIBLE_DEVICES, TPU_VISIBLE_CHIPS.
+    Raises ConfigError for several TPU chips a run.
     """
     if backend not in ("gpu", "tpu") or count < 2 * devices_per_run:
         return []

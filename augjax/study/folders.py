@@ -84,11 +84,19 @@ def remember(workdir: Path, config: Mapping[str, Any], config_source: str, comma
 
 def recall(workdir: Path) -> dict[str, Any]:
     """study.json: {command, config, config_source}. Raises ConfigError where there is none."""
-    content = _read(Path(workdir) / STUDY)
-    check.require(bool(content), f"study folder {workdir}", f"a {STUDY}", "none",
-                  "give --config to begin a study there")
+    path, fix = Path(workdir) / STUDY, "give --config to begin a study there"
+    check.require(path.is_file(), f"study folder {workdir}", f"a {STUDY}", "none", fix)
+    content = _read(path)
+    lacking = [field for field in ("command", "config", "config_source") if field not in content]
+    check.require(not lacking, str(path), "what launch.study wrote there",
+                  f"no {', '.join(lacking)}", fix)
     return content
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """A JSON file of a study's folder; {} where there is none."""
+    if not path.is_file():
+        return {}
+    with check.refusing(str(path), "the JSON that launch.study or launch.train wrote",
+                        "bring it back, or move it away"):
+        return dict(json.loads(path.read_text()))

@@ -80,6 +80,8 @@ def line(points: Sequence[tuple[float, float]]) -> dict[str, Any] | None:
     if len(x) < 3 or np.ptp(x) == 0:
         return None
     middle, width = x.mean(), np.sum((x - x.mean()) ** 2)
+    if width == 0:  # x so near to each other that their squares vanish
+        return None
     slope = float(np.sum((x - middle) * y) / width)
     intercept = float(y.mean() - slope * middle)
     residual = float(np.sqrt(np.sum((y - intercept - slope * x) ** 2) / (len(x) - 2)))

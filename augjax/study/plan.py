@@ -7,17 +7,20 @@ import re
 from typing import Any
 
 from augjax import check
-from augjax.study.compare import Claim, parse_claim
+from augjax.study import entries
+from augjax.study.compare import Claim
+from augjax.study.entries import Curve, Figure
 from augjax.study.optimum import Optimum
 
-FIELDS = (
-    "title", "claim", "scale", "rows", "seeds", "seeds_of", "report", "report_of", "weights",
-    "published", "comparisons", "figures", "curves", "optima", "data_note", "devices_per_run",
-)
+FIELDS = {
+    "title": str, "claim": str, "scale": str, "rows": Mapping, "seeds": tuple[int, ...],
+    "seeds_of": Mapping, "report": str, "report_of": Mapping, "weights": str,
+    "published": Mapping, "comparisons": tuple, "figures": Mapping, "curves": Mapping,
+    "optima": Mapping, "data_note": str, "devices_per_run": int,
+}
 SCALES = ("full", "small", "tiny")
 WEIGHTS = ("raw", "ema", "selected")
-PUBLISHED = ("top1", "top1_std", "top5", "runs", "source")
-NAME = re.compile(r"[\w-]+")
+READ = ("phases", "deterministic", "data.name", "data.image_size", "data.holdout")  # of a row
 SOURCE = re.compile(r"row:([\w-]+)(?:/(\d+))?(?:#([\w-]+)(@\d+)?)?")
 SOURCES = "row:NAME[/SEED][#PHASE[@STEP]]"
 
@@ -50,23 +53,6 @@ class Taken:
     run: Run
     phase: str
     step: str = ""  # "@2000", or the last one saved
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Lines of rows over a number that they vary."""
-
-    x_label: str
-    x: tuple[float, ...]
-    lines: Mapping[str, tuple[str, ...]]  # {line: a row for each x}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A metric of the training rows of metrics.jsonl over epochs."""
-
-    metric: str
-    rows: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -146,24 +132,31 @@ def parse(config: Mapping[str, Any], phases_of: Callable[[Mapping[str, Any]], tu
     `phases_of` names the phases of a training config, ladders unrolled. Raises ConfigError for a
     name that nothing has, a source that leads nowhere and rows that need each other.
     """
-    for field in config:
-        check.one_of("field of the study", field, FIELDS)
+    for field, value in config.items():
+        check.typed(field, value, FIELDS[check.one_of("field of the study", field, FIELDS)])
     missing = [field for field in FIELDS if field not in config]
     check.require(not missing, "study", f"the fields {', '.join(FIELDS)}",
                   f"none called {', '.join(missing)}",
                   "use defaults.study; a study begun by an older augjax ends with that one")
+    check.one_of("scale", config["scale"], SCALES)
+    check.one_of("weights", config["weights"], WEIGHTS)
     rows = _rows(config, phases_of)
+    configs = {name: row.config for name, row in rows.items()}
+
+    def made(field: str, make: Callable) -> dict[str, Any]:
+        return {name: make(name, given, configs) for name, given in config[field].items()}
+
     study = Study(
-        title=config["title"], claim=config["claim"],
-        scale=check.one_of("scale", config["scale"], SCALES), rows=rows,
-        weights=check.one_of("weights", config["weights"], WEIGHTS),
-        published=_published(config["published"], rows),
-        comparisons=tuple(_comparison(entry, rows) for entry in config["comparisons"]),
-        figures={name: _figure(name, entry, rows) for name, entry in config["figures"].items()},
-        curves={name: _curve(name, entry, rows) for name, entry in config["curves"].items()},
-        optima={name: _optimum(name, entry, rows) for name, entry in config["optima"].items()},
+        title=config["title"], claim=config["claim"], scale=config["scale"],
+        weights=config["weights"], rows=rows,
+        published=made("published", entries.published),
+        comparisons=tuple(entries.comparison(number, given, configs)
+                          for number, given in enumerate(config["comparisons"])),
+        figures=made("figures", entries.figure), curves=made("curves", entries.curve),
+        optima=made("optima", entries.optimum),
         data_note=config["data_note"], devices_per_run=config["devices_per_run"],
     )
+    entries.check_plots(study.figures, study.curves, study.optima)
     check.require(study.devices_per_run >= 1, "devices_per_run", "1 or more",
                   study.devices_per_run, "one device a run is the rule")
     _ = study.runs  # finds what leads nowhere and what goes in a circle
@@ -181,93 +174,46 @@ def _rows(config: Mapping[str, Any], phases_of: Callable) -> dict[str, Row]:
             check.one_of(field, name, given)
     rows = {}
     for name, block in given.items():
-        check.require(bool(NAME.fullmatch(name)), "row name", "letters, digits, - and _",
-                      repr(name), "it becomes the name of a folder")
-        check.require(isinstance(block, Mapping) and "phases" in block, f"row {name!r}",
-                      "a whole training config, as defaults.config makes it",
-                      sorted(block) if isinstance(block, Mapping) else repr(block),
-                      "build it with defaults.config")
+        entries.check_name("row name", name, "folder")
+        _require_whole(name, block)
         phases = tuple(phases_of(block))
         if config["weights"] == "selected":
-            _require_holdout(name, block, "weights = selected chooses a branch")
-        report = config["report_of"].get(name, config["report"])
-        rows[name] = Row(
-            config=block, phases=phases, seeds=_seeds(name, config),
-            report=check.one_of(f"phase that counts in row {name!r} (report, report_of)", report,
-                                phases))
+            entries.require_holdout(name, block, "weights = selected chooses a branch")
+        report = check.one_of(f"phase that counts in row {name!r} (report, report_of)",
+                              config["report_of"].get(name, config["report"]), phases)
+        if config["weights"] == "ema":
+            _require_average(name, block, report)
+        rows[name] = Row(config=block, phases=phases, report=report, seeds=_seeds(name, config))
     return rows
 
 
+def _require_whole(name: str, block: Any) -> None:
+    """Refuses a row that lacks what a study itself reads of it."""
+    parts = block if isinstance(block, Mapping) else {}
+    data = parts.get("data") if isinstance(parts.get("data"), Mapping) else {}
+    known = {*parts, *(f"data.{field}" for field in data)}
+    lacking = [field for field in READ if field not in known]
+    check.require(not lacking, f"row {name!r}", "a whole training config, as defaults.config makes "
+                  "it", f"none of {', '.join(lacking)}", "build it with defaults.config")
+
+
+def _require_average(name: str, block: Mapping[str, Any], report: str) -> None:
+    """Refuses a row without averaged weights where these count; a ladder's rungs are NAME-1, ..."""
+    phase = block.get(report) or block.get(report.rpartition("-")[0], {})
+    ema = phase.get("ema", 0)
+    check.require(ema > 0, f"{report}.ema of row {name!r}", "a decay, as weights = ema reports "
+                  "averaged weights", ema, "write for example 0.9999, or let raw weights count")
+
+
 def _seeds(name: str, config: Mapping[str, Any]) -> tuple[int, ...]:
-    seeds = tuple(config["seeds_of"].get(name, config["seeds"]))
-    whole = all(isinstance(seed, int) and seed >= 0 for seed in seeds)
-    check.require(whole and 0 < len(seeds) == len(set(seeds)), f"seeds of row {name!r}",
-                  "different whole numbers from 0 on", seeds, "write for example (0, 1, 2)")
+    given = config["seeds_of"].get(name, config["seeds"])
+    check.typed(f"seeds of row {name!r}", given, tuple[int, ...])
+    seeds = tuple(given)
+    known = all(0 <= seed < 2**32 for seed in seeds)
+    check.require(known and 0 < len(seeds) == len(set(seeds)), f"seeds of row {name!r}",
+                  "different whole numbers from 0 to 2^32 - 1", seeds,
+                  "write for example (0, 1, 2)")
     return seeds
-
-
-def _published(given: Mapping[str, Any], rows: Mapping[str, Row]) -> dict[str, Mapping[str, Any]]:
-    for row, numbers in given.items():
-        check.one_of("published", row, rows)
-        for field in numbers:
-            check.one_of(f"field of published.{row}", field, PUBLISHED)
-        check.require({"top1", "source"} <= set(numbers), f"published.{row}", "top1 and its source",
-                      sorted(numbers), "use defaults.published")
-        check.require(1 < numbers["top1"] <= 100, f"published.{row}.top1", "accuracy in percent",
-                      numbers["top1"], "write 70.66 for 0.7066; an error rate is 100 minus it")
-    return dict(given)
-
-
-def _comparison(entry: Mapping[str, str], rows: Mapping[str, Row]) -> tuple[Claim, str]:
-    for field in entry:
-        check.one_of("field of a comparison", field, ("says", "source"))
-    claim = parse_claim(entry["says"])
-    for row in (claim.better, claim.worse):
-        check.one_of(f"row of the comparison {entry['says']!r}", row, rows)
-    return claim, entry["source"]
-
-
-def _curve(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Curve:
-    check.require(bool(NAME.fullmatch(name)), "curve name", "letters, digits, - and _",
-                  repr(name), "it becomes the name of a file")
-    for row in entry["rows"]:
-        check.one_of(f"curves.{name}.rows", row, rows)
-    return Curve(entry["metric"], tuple(entry["rows"]))
-
-
-def _figure(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Figure:
-    check.require(bool(NAME.fullmatch(name)), "figure name", "letters, digits, - and _",
-                  repr(name), "it becomes the name of a file")
-    x = tuple(entry["x"])
-    for line, along in entry["lines"].items():
-        check.require(len(along) == len(x), f"figures.{name}.lines.{line}",
-                      f"a row for each of {len(x)} x", along, "name as many")
-        for row in along:
-            check.one_of(f"figures.{name}.lines.{line}", row, rows)
-    lines = {line: tuple(along) for line, along in entry["lines"].items()}
-    return Figure(entry["x_label"], x, lines)
-
-
-def _optimum(name: str, entry: Mapping[str, Any], rows: Mapping[str, Row]) -> Optimum:
-    check.require(bool(NAME.fullmatch(name)), "name of an optimum", "letters, digits, - and _",
-                  repr(name), "it becomes the name of a file")
-    x, conditions = tuple(entry["x"]), tuple(entry["conditions"])
-    grid, without = tuple(map(tuple, entry["rows"])), tuple(entry["without"])
-    shape = [len(along) for along in grid]
-    check.require(shape == [len(x)] * len(conditions), f"optima.{name}.rows",
-                  f"{len(conditions)} conditions of {len(x)} rows", shape, "name a row for each")
-    check.require(len(without) in (0, len(conditions)), f"optima.{name}.without",
-                  f"none or {len(conditions)} rows", without, "name a row for each condition")
-    for row in (*(row for along in grid for row in along), *without):
-        check.one_of(f"optima.{name}.rows", row, rows)
-        _require_holdout(row, rows[row].config, f"optima.{name} chooses")
-    return Optimum(entry["x_label"], x, entry["condition_label"], conditions, grid, without)
-
-
-def _require_holdout(row: str, config: Mapping[str, Any], who: str) -> None:
-    held = config["data"]["holdout"]
-    check.require(held > 0, f"data.holdout of row {row!r}", f"images to choose by, as {who}", held,
-                  "nothing may be chosen on test images: hold out training images")
 
 
 # --- who needs whom ------------------------------------------------------------------------------

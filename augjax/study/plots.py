@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from augjax.study import folders
+from augjax.study.entries import Figure
 from augjax.study.optimum import Optimum
-from augjax.study.plan import Figure, Study
+from augjax.study.plan import Study
 from augjax.train import metrics
 
 INCHES, DPI = (7.0, 4.5), 150
@@ -18,14 +19,22 @@ def draw(study: Study, table: Mapping[str, Any], workdir: str | Path) -> list[Pa
     """Writes plots/*.png and returns them; none where nothing is done.
 
     rows.png is the table; epochs.png the test accuracy as it grew, mean over seeds; and one for
-    each of the study's figures and curves.
+    each of the study's figures and curves. Dollars are dollars: no text is read as a formula.
     """
     rows = comparable(table)
-    measured = [row for row in rows if row["top1"]]
-    if not measured:
+    if not any(row["top1"] for row in rows):
         return []
-    drawn = {"rows": plot_rows(measured), "epochs": plot_epochs(curves(study, Path(workdir)))}
-    drawn |= {name: plot_epochs(followed(study, Path(workdir), curve.metric, curve.rows),
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):
+        return _drawn(study, table, rows, Path(workdir))
+
+
+def _drawn(study: Study, table: Mapping[str, Any], rows: Sequence[Mapping], workdir: Path
+           ) -> list[Path]:
+    measured = [row for row in rows if row["top1"]]
+    drawn = {"rows": plot_rows(measured), "epochs": plot_epochs(curves(study, workdir))}
+    drawn |= {name: plot_epochs(followed(study, workdir, curve.metric, curve.rows),
                                 curve.metric) for name, curve in study.curves.items()}
     by_name = {row["row"]: row for row in rows}
     drawn |= {name: plot_lines(figure, by_name) for name, figure in study.figures.items()}
@@ -36,7 +45,7 @@ def draw(study: Study, table: Mapping[str, Any], workdir: str | Path) -> list[Pa
     for name, plot in drawn.items():
         title = table["title"] + ("" if table["scale"] == "full" else f" ({table['scale']} scale)")
         plot.axes[0].set_title(title, fontsize=10)
-        paths.append(Path(workdir) / "plots" / f"{name}.png")
+        paths.append(workdir / "plots" / f"{name}.png")
         paths[-1].parent.mkdir(exist_ok=True)
         plot.savefig(paths[-1], dpi=DPI)
     return paths

@@ -1,6 +1,6 @@
 """The one training loop: every method, every phase, from nothing or from where a run stopped."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 from pathlib import Path
 import time
@@ -20,6 +20,7 @@ from augjax.train.ready import (
 from augjax.train.report import Reporter
 from augjax.train.state import TrainState
 from augjax.train.stop import listening
+from augjax.types import PyTree
 
 TRACED = (10, 15)  # --profile: the steps between which a trace is written
 
@@ -96,7 +97,7 @@ def adopt_copies(shared: Run, named: Sequence[str]) -> None:
         phase, _, step = name.partition("/")
         check.one_of("the phase of --adopt_checkpoint", phase, shared.shapes)
         frozen = step == checkpoint.FROZEN
-        check.require(frozen or step.isdigit(), "--adopt_checkpoint", "PHASE/STEP", name,
+        check.require(frozen or step.isdecimal(), "--adopt_checkpoint", "PHASE/STEP", name,
                       "name the copy by its two last folders")
         like = shared.shapes[phase].frozen if frozen else shared.shapes[phase].state
         checkpoint.adopt(checkpoint.folder_of(workdir, phase, step), jax.tree.map(
@@ -105,8 +106,8 @@ def adopt_copies(shared: Run, named: Sequence[str]) -> None:
     strays = checkpoint.strays(workdir)
     check.require(not strays, f"saves in {workdir}", f"{checkpoint.DIGESTS} in every folder",
                   f"none in {', '.join(strays)}, which this run did not leave",
-                  "copy it from where the save came from, take the save as it is with "
-                  f"--adopt_checkpoint={','.join(strays)}, or move the folder away",
+                  "copy it from where the save came from, move the folder away, or have "
+                  f"launch.train take it as it is: --adopt_checkpoint={','.join(strays)}",
                   check.CheckpointError)
 
 
@@ -177,30 +178,37 @@ def save(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Repo
          final: bool) -> None:
     """Saves a step whose numbers are finite. A failure is told and tried again; the last raises."""
     reporter.drain()
-    _settled(shared, reporter)
-    began = time.perf_counter()
-    shared.writer.save(phase.name, step, state, reporter.flush)
-    shared.note("save", phase=phase.name, step=step, stall_s=time.perf_counter() - began)
-    if final and not _settled(shared, reporter):
-        shared.writer.save(phase.name, step, state, reporter.flush)
-        shared.writer.wait()
+    store(shared, phase.name, step, state, reporter.flush, reporter.say, final)
 
 
 def save_once(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter) -> None:
     """Returns when this step is saved, which it may be already."""
-    _settled(shared, reporter)  # it may be this very step that is being saved
+    settled(shared, phase.name, reporter.say)  # it may be this very step that is being saved
     if step not in checkpoint.steps(shared.workdir, phase.name):
         save(shared, phase, state, step, reporter, final=True)
 
 
-def _settled(shared: Run, reporter: Reporter) -> bool:
+def store(shared: Run, name: str, step: int, state: PyTree, first: Callable[[], None],
+          say: Callable[[str], None], final: bool) -> None:
+    """Saves in the folder `name`, `first` before all; told with `say`, a failed save before this
+    one is let go. A final save has returned when it is committed, is tried twice, and raises."""
+    settled(shared, name, say)
+    began = time.perf_counter()
+    shared.writer.save(name, step, state, first)
+    shared.note("save", phase=name, step=step, stall_s=time.perf_counter() - began)
+    if final and not settled(shared, name, say):
+        shared.writer.save(name, step, state, first)
+        shared.writer.wait()
+
+
+def settled(shared: Run, name: str, say: Callable[[str], None]) -> bool:
     """Whether the save before this moment was committed; says so if not."""
     try:
         shared.writer.wait()
         return True
     except check.CheckpointError as error:
-        shared.note("save failed", phase=reporter.phase.name, why=str(error))
-        reporter.say(f"the last save failed and will be tried again. {error}")
+        shared.note("save failed", phase=name, why=str(error))
+        say(f"the last save failed and will be tried again. {error}")
         return False
 
 

@@ -106,8 +106,10 @@ class Recipe:
     def evaluation_due(self, phase: Phase, step: int) -> bool:
         return step % self._every(phase, phase.evaluate_epochs) == 0
 
-    def save_due(self, phase: Phase, step: int) -> bool:
-        return step % self._every(phase, self.save_epochs) == 0
+    def save_due(self, phase: Phase, step: int, since: int | None = None) -> bool:
+        """Whether a save is due at a step; after `since`, at it or before."""
+        every = self._every(phase, self.save_epochs)
+        return step // every > (step - 1 if since is None else since) // every
 
     def next_halt(self, phase: Phase, step: int) -> int:
         """The step at which the next epoch, the next evaluation or the end comes."""

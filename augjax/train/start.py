@@ -79,8 +79,9 @@ def start(phase: Phase, recipe: Recipe, workdir: Path, mesh: Mesh) -> Start:
 
     What starts anew in a network that comes from elsewhere is drawn from a key of its own: with the
     key of a start from scratch it would be the very weights that a run of the same seed, whose mask
-    may have come with it, began from. Masks go on where the phase has the same; elsewhere what comes is the network as it was seen,
-    so that no pruned weight comes back.
+    may have come with it, began from. Masks go on where the phase has the same; elsewhere what
+    comes is the network as it was seen: pruned weights are 0, and are trained like others. No
+    config may ask for that (`recipe`); who builds phases in Python carries the mask.
     """
     params, stats, inherited = {}, {}, {}
     own_key = phase_key(recipe, phase)

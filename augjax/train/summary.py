@@ -89,6 +89,7 @@ def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> di
     last = evaluations[-1]
     best = max(evaluations, key=lambda row: row["accuracy"])
     seconds = sum(row["seconds"] for row in training)
+    images = last["step"] * phase.batch_size * done.get("members", 1)  # of a search, those of all
     return {
         "final_accuracy": last["accuracy"],
         "best_accuracy": best["accuracy"],
@@ -97,7 +98,7 @@ def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> di
         **{k: last[k] for k in ("holdout_accuracy", "ema_accuracy", "ema_holdout_accuracy")
            if k in last},
         "steps": last["step"],
-        "images_per_s": round(last["step"] * phase.batch_size / max(seconds, 1e-9), 1),
+        "images_per_s": round(images / max(seconds, 1e-9), 1),
         "step_images_per_s": round(median(row["images_per_s"] for row in training), 1),
         "compile_s": round(sum(event["compile_s"] for event in started), 2),
         "device_hours": round(sum(row["seconds"] for row in rows) * jax.device_count() / 3600, 5),

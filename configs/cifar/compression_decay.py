@@ -13,7 +13,8 @@ Args      scale=full|small|tiny, retrain=finetune|full
 A dense ResNet-20 on CIFAR-100 is trained and then pruned to 0.2, 0.4 and 0.6, each step from the
 last (spec C3). retrain=finetune: a tenth of the rate for half the epochs; full: the whole recipe.
 A magnitude by sparsity is `magnitude_schedule` of kind "sparsity": between its points it is
-interpolated, so another ladder needs no other table.
+interpolated, so another ladder needs no other table. Compared is what stands after the last rung;
+those before it are in table.json (`other_phases`).
 """
 
 from typing import NamedTuple

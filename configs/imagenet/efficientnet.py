@@ -8,7 +8,8 @@ Command   python -m launch.train --config=configs/imagenet/efficientnet.py:b0 \\
               --dry_run --topology=v4:4x4x4
 Cost      not measured; --dry_run counts memory and operations
 Measured  not measured
-Rows      ":b0" ... ":b8" | ":b8,teacher=b7" (the teacher trains first, then the student)
+Rows      ":b0" ... ":b8" | ":b8,teacher=b7" (the teacher trains first, by labels alone: the
+          paper's B7 was taught itself, 85.5, for which see outliers.py; then the student)
           | ":b0,scale=tiny" (toy widths and depths at 32 pixels, for tests)
 
 Magnitudes 9 (B0), 15 (B4), 28 (B7, B8) are the paper's, 17 (B5) is RandAugment's own; between

@@ -72,14 +72,24 @@ def magnitudes(**fields):
 def test_magnitudes_follow_the_phases_sparsity():
     assert magnitudes() == [14.0]
     assert magnitudes(transform={"mask": defaults.mask(0.3)}) == [10.0]
-    assert magnitudes(transform={"mask": defaults.mask(0.9)}) == [4.0]
     assert magnitudes(transform={"mask": defaults.mask(0.0)},
                       repeat={"sparsity": (0.2, 0.35, 0.6)}) == pytest.approx([12.0, 9.0, 4.0])
 
 
 @pytest.mark.parametrize("changes, says", [
     ({"points": ()}, "as many points as sparsities"),
-    ({"points": (), "sparsities": ()}, "at least one point")])
+    ({"points": (), "sparsities": ()}, "at least one point"),
+    ({"sparsities": (0.1, 0.2, 0.4, 0.6)}, "magnitude_schedule: expected points that cover "
+     "sparsity 0, got points from 0.1 to 0.6"),
+    ({"points": ("a",) * 4}, "points: expected a list of which each is a finite number")])
 def test_a_table_of_sparsities_needs_pairs(changes, says):
     with pytest.raises(check.ConfigError, match=says):
         phase_of(views={"train": defaults.view("none", by_sparsity(**changes))})
+
+
+@pytest.mark.parametrize("fields", [
+    {"transform": {"mask": defaults.mask(0.9)}},
+    {"transform": {"mask": defaults.mask(0.0)}, "repeat": {"sparsity": (0.2, 0.9)}}])
+def test_a_table_of_sparsities_is_never_extended(fields):
+    with pytest.raises(check.ConfigError, match="cover sparsity 0.9, got points from 0 to 0.6"):
+        magnitudes(**fields)

@@ -31,7 +31,7 @@ PARAMS = {
 UPSTREAM = jax.tree.map(lambda leaf: normal(leaf.size, *leaf.shape), PARAMS)  # a loss's gradient
 DOREFA = dorefa(FULL_PRECISION)
 BITS = DOREFA.init(PARAMS)
-MASKED = within_mask(dorefa=DOREFA)
+MASKED = within_mask(FULL_PRECISION)
 FC = dorefa(())  # all layers
 FC_SHOWN = jax.jit(FC.apply)
 
@@ -77,7 +77,7 @@ def test_weights_of_spec_c8():
     expected = {
         2: np.float32([-3, -1, -1, 1, 1, 1, 3, 3]) / 3,
         4: [-1, -0.6, -0.2, 0.066667, 0.066667, 0.466667, 0.733333, 1],
-        1: np.float32([-1, -1, -1, 1, 1, 1, 1, 1]) * 5.75 / 7,  # the mean without the 0
+        1: np.float32([-1, -1, -1, 1, 1, 1, 1, 1]) * 5.75 / 8,
     }
     for bits, values in expected.items():
         seen = FC_SHOWN(layer, set_bits(FC.init(layer), bits))
@@ -206,6 +206,20 @@ def test_pruned_weights_are_zero_and_kept_ones_are_quantised_alone(bits):
         expected = own if bits == 32 else quantised(own, bits)[0]
         np.testing.assert_allclose(seen[path][kept], expected, atol=2e-6)
         assert np.all(np.asarray(gradient[path])[kept] != 0)
+
+
+def test_the_mean_of_one_bit_is_over_the_weights_that_are_kept():
+    """Those that happen to be 0 included, as spec C6 has it of a whole tensor."""
+    layer = {"student": {"fc": {"kernel": jnp.float32([[-1.5, -0.6, -0.2, 0, 0.1, 0.45, 0.9, 2]])}}}
+    kept = np.array([[True, True, False, True, False, True, True, True]])
+    pair = within_mask(())
+    state = {**pair.init(layer), "dorefa": set_bits(BITS, 1)}
+    state["mask"] = {"student/fc/kernel": jnp.asarray(kept)}
+    seen = jax.jit(pair.apply)(layer, state)["student"]["fc"]["kernel"]
+    signs = np.float32([-1, -1, 0, 1, 0, 1, 1, 1])
+    np.testing.assert_allclose(seen[0], signs * 5.45 / 6, atol=2e-6)
+    state["mask"] = {"student/fc/kernel": jnp.zeros((1, 8), bool)}
+    assert not np.any(jax.jit(pair.apply)(layer, state)["student"]["fc"]["kernel"])
 
 
 @pytest.mark.parametrize("bits", [1, 4])

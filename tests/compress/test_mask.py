@@ -129,12 +129,23 @@ def test_ties_go_to_the_lower_index():
         np.testing.assert_array_equal(masks["student/layer/kernel"][0], np.array(expected, bool))
 
 
-def test_zero_weights_go_first_and_a_layer_may_become_empty():
+def test_zero_weights_go_first_and_a_layer_may_become_empty_where_permitted():
     params = {"student": {"a": {"kernel": normal(0, 4, 5)}, "b": {"kernel": jnp.zeros((2, 5))}}}
-    masks = prune_l1(params, fresh(params), 1 / 3)
+    with pytest.raises(check.ConfigError, match="none in student/b/kernel at .*empty_layers=True"):
+        prune_l1(params, fresh(params), 1 / 3)
+    masks = prune_l1(params, fresh(params), 1 / 3, empty_layers=True)
     assert sparsity(masks) == {
         "total": pytest.approx(1 / 3), "student/a/kernel": 0.0, "student/b/kernel": 1.0
     }
+    prune_l1(params, masks, 1 / 2)  # what is empty was permitted
+
+
+@pytest.mark.parametrize("scope", ["global", "per_layer"])
+def test_a_network_is_never_left_without_weights(scope):
+    params = one([1, 2, 3, 4])
+    for permitted in (True, False):
+        with pytest.raises(check.ConfigError, match="weights that are left, got none at sparsity"):
+            prune_l1(params, fresh(params), 0.9, scope, permitted)
 
 
 def test_per_layer_reaches_the_sparsity_in_every_layer(params):
@@ -161,7 +172,8 @@ def test_pruning_leaves_its_arguments_alone(params):
 
 def test_what_is_wrong_is_refused(params):
     masks = prune_l1(params, fresh(params), 0.4)
-    with pytest.raises(check.ConfigError, match="at least the present 0.4, got 0.3"):
+    with pytest.raises(check.ConfigError,
+                       match="sparsity of all layers: .* at least the present 0.4, got 0.3"):
         prune_l1(params, masks, 0.3)
     for wrong in (-0.1, 1.0):
         with pytest.raises(check.ConfigError, match=r"\[0, 1\)"):
@@ -208,7 +220,7 @@ def test_pytorch_agrees_also_when_repeated(params, scope):
 
     present = False
     for target in (0.2, 0.4, 0.6, 0.75):
-        masks = prune_l1(params, masks, target, scope)
+        masks = prune_l1(params, masks, target, scope, empty_layers=True)
         if scope == "global":
             prune.global_unstructured(
                 [(module, "weight") for module in modules.values()], prune.L1Unstructured,

@@ -147,9 +147,13 @@ def test_the_card_says_what_was_measured(trained, files, expected):
 
 
 def test_sizes_are_those_of_the_formula():
-    layers = [card.Layer("a/kernel", (3, 3), 9, 4, 2), card.Layer("b/kernel", (4, 4), 16, 16, 32)]
-    assert card.sizes(layers, 30) == {
-        "dense": 120, "sparse": 20 + 2 + 2 + 16 + 64, "packed": 20 + 2 + 2 + 1 + 64}
+    """A bitmap is stored where it saves, and where few bits have no level for a 0 that is there."""
+    layers = [card.Layer(name, (), *numbers) for name, numbers in {
+        "pruned": (9, 4, 2), "dense": (16, 16, 32), "low bit": (16, 16, 4),
+        "hardly pruned": (64, 63, 32), "low bit, hardly pruned": (16, 15, 2)}.items()]
+    assert card.sizes(layers, 130) == {
+        "dense": 4 * 130, "sparse": 4 * 9 + (2 + 16) + 64 + 64 + 256 + (2 + 60),
+        "packed": 4 * 9 + (2 + 1) + 64 + 8 + 256 + (2 + 4)}
 
 
 def test_bits_are_those_of_the_inner_layers():

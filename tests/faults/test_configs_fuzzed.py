@@ -1,16 +1,14 @@
 """Random edits of every shipped config: they build, or they are refused in a sentence, with 2.
 
-An edit replaces a value by one of another type or size, deletes, misspells or swaps. What must not
-happen is a TypeError from far below. `AUGJAX_FUZZ=N` makes N edits of each config instead of a few;
-`AUGJAX_FUZZ_TRACE=1` also traces the update of each that builds, as a run does before it begins.
+What must not happen is a TypeError from far below. `AUGJAX_FUZZ=N` makes N edits of each config
+instead of a few; `AUGJAX_FUZZ_TRACE=1` also traces the update of each that builds, as a run does
+before it begins.
 """
 
-import copy
 import json
 import os
 from pathlib import Path
 import random
-import re
 
 import jax
 from ml_collections import ConfigDict
@@ -20,41 +18,12 @@ from augjax import check, data, recipe, train
 from augjax.train import sharding, start
 from augjax.train.phases import check_recipe
 from configs import quickstart
+from random_edits import arguments, edited, near, SENTENCE, told, within
 from test_configs import FILES, load, trainings
 
 EDITS = int(os.environ.get("AUGJAX_FUZZ", "6"))
 TRACE = "AUGJAX_FUZZ_TRACE" in os.environ
-SENTENCE = re.compile(r".+: expected .+, got .+\. .+[.?]", re.DOTALL)
 MESH = sharding.make_mesh(jax.devices()[:1])
-VALUES = (
-    None, True, False, 0, 1, -1, 3, 10**6, 10**30, -(10**30), 0.0, 0.5, -0.5, 1e-30, 1e30, -1e300,
-    float("nan"), float("inf"), float("-inf"), "", "none", "None", "scratch", "phase:", "phase:x",
-    "run:nowhere", "run:nowhere#a@b", "file:x.pth", "*", "a/b", "x" * 500, "ce", "train", "student",
-    "teacher", "cosine", "resnet20", "\n", (), (1,), (0.5, "a"), ("ce",), ("train",), ((1, 2), 3),
-    {}, {"kind": "cosine"}, {"kind": "sgd"}, {"name": "resnet8"}, {"a": {"b": 1}}, {"kind": 3},
-)
-
-NAMES = (
-    "adamw", "adam", "sgd", "lamb", "muon", "rmsprop_tf", "linear", "piecewise", "exponential",
-    "table", "sparsity", "constant", "cutmix", "mixup", "augmented", "whole_batch", "per_device",
-    "hinton", "dkd", "rkd", "crd", "mhgd", "hint", "kd_svd", "attention", "adaptive_ensemble",
-    "mutual", "clipped", "weighted_sum", "top", "keep_all", "teacher_filter", "vgg8", "wrn_16_1",
-    "resnet8_tiny", "mobilenetv2", "shufflenetv2_cifar", "efficientnet_b0", "alexnet_tiny",
-    "autoaugment", "pba", "outliers", "trivial_augment", "ranged_randaugment", "bfloat16", "tf",
-    "phase:student", "phase:teacher", "ema", "raw", "digits", "imagenet2012", "cifar100", "mean",
-    "bilinear", "crop", "flip", "eval", "train_keep", "teacher_entropy", "head/*", "nets/*",
-)
-
-
-def arguments(path: Path) -> str | None:
-    """What makes a config tiny, where it knows such a scale."""
-    for arg in ("scale=tiny", "b0,scale=tiny"):
-        try:
-            load(path).get_config(arg)
-            return arg
-        except (check.ConfigError, TypeError):
-            continue
-    return None
 
 
 def plain_trainings(path: Path) -> list[dict]:
@@ -62,68 +31,6 @@ def plain_trainings(path: Path) -> list[dict]:
     arg = arguments(path)
     made = load(path).get_config(*[arg] * (arg is not None))
     return [config.to_dict() for config in trainings(made)]
-
-
-def places(config: dict, path: tuple = ()) -> list[tuple]:
-    """The path of every block and every leaf."""
-    found = []
-    for name, value in config.items():
-        found.append((*path, name))
-        if isinstance(value, dict):
-            found.extend(places(value, (*path, name)))
-    return found
-
-
-def edited(config: dict, draw: random.Random) -> tuple[dict, str]:
-    """(a copy with one thing changed, what was changed)."""
-    config = copy.deepcopy(config)
-    every = places(config)
-    path = draw.choice(every)
-    block, name = within(config, path), path[-1]
-    kind = draw.choice(("near",) * 5 + ("value",) * 4 + ("delete", "misspell", "swap", "stranger"))
-    if kind == "near":
-        block[name] = near(block[name], draw)
-        return config, f"{path} = {block[name]!r}"
-    if kind == "value":
-        block[name] = copy.deepcopy(draw.choice(VALUES))
-        return config, f"{path} = {block[name]!r}"
-    if kind == "delete":
-        del block[name]
-    elif kind == "misspell":
-        block[name[1:] + name[0]] = block.pop(name)
-    elif kind == "stranger":
-        block["stranger"] = 1
-    else:
-        other = draw.choice(every)
-        if other[: len(path)] == path or path[: len(other)] == other:
-            return edited(config, draw)
-        theirs = within(config, other)
-        block[name], theirs[other[-1]] = theirs[other[-1]], block[name]
-        return config, f"{path} <-> {other}"
-    return config, f"{kind} {path}"
-
-
-def near(value, draw: random.Random):
-    """A value of the same type."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return draw.choice((0, 1, 2, 5, 7, -1, value + 1, value - 1, -value, value * 1000, 10**18))
-    if isinstance(value, float):
-        return draw.choice((0.0, 1.0, -1.0, value / 3, -value, value * 1e3, 1e18, 1e-18, 2.5))
-    if isinstance(value, str):
-        return draw.choice((*NAMES, value[:-1], value + "x", value.upper()))
-    if isinstance(value, list | tuple):
-        items = list(value) + draw.choice(([], [], [0.5], ["train"], list(value)))
-        draw.shuffle(items)
-        return items[: draw.randrange(len(items) + 1)]
-    return {field: near(each, draw) for field, each in value.items()}
-
-
-def within(config: dict, path: tuple) -> dict:
-    for name in path[:-1]:
-        config = config[name]
-    return config
 
 
 def refusal(config: dict, like=None) -> str:
@@ -150,14 +57,7 @@ def test_an_edited_config_builds_or_is_refused_in_a_sentence(path):
         config = draw.choice(whole)
         like = data.described(config["data"]["name"], config["data"]["image_size"] or None)
         config, what = edited(config, draw)
-        try:
-            refused += bool(refusal(config, like))
-        except Exception as error:  # noqa: BLE001 all of them are told together
-            at = error.__traceback__
-            while at.tb_next:
-                at = at.tb_next
-            wrong.append(f"{what}: {type(error).__name__}: {str(error)[:200]} "
-                         f"({at.tb_frame.f_code.co_filename}:{at.tb_lineno})")
+        refused += told(lambda: refusal(config, like), what, wrong)
     assert not wrong, f"{len(wrong)} of {EDITS}:\n" + "\n".join(wrong)
     assert refused > EDITS / 4
 

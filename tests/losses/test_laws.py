@@ -1,4 +1,7 @@
-"""What holds of every term: one table of them, and laws over it."""
+"""What holds of every term: all kinds that a config may name, and laws over them.
+
+A new row of `parts.TERMS` is under them by itself, with its defaults.
+"""
 
 from dataclasses import replace
 import functools
@@ -11,45 +14,51 @@ import numpy as np
 import pytest
 
 from augjax import check, defaults, losses, parts, train
-from augjax.types import Outputs, Signals
-from losses.scene import (
-    at_work, changed, drawn, IMAGES, jit, KEY, ROWS, scene, signals_of, traced,
-)
+from augjax.types import Outputs, Signals, View
+from losses import scene as scenes
+from losses.scene import at_work, changed, drawn, IMAGES, jit, KEY, ROWS, signals_of, traced
 
 TALL = {"taps": ("f1", "f2"), "teacher_taps": ("f1", "f2")}  # the first has places to spare
 WIDE = {"taps": ("f2", "f3"), "teacher_taps": ("f2", "f3")}  # more channels, or as many
-TERMS = {  # every kind, and every form that is computed another way
-    "cross_entropy": losses.cross_entropy(0.1),
-    "binary_cross_entropy": losses.binary_cross_entropy(0.1),
-    "hinton": losses.hinton(),
-    "hinton, ce": losses.hinton(form="ce", tau=1.0),
+BRANCHES = (View("weak"), View("strong"))
+GIVEN = {  # what has no default, fits the scene, or says more of a kind
+    "cross_entropy": {"label_smoothing": 0.1},
+    "binary_cross_entropy": {"label_smoothing": 0.1},
+    "topk_kl": {"k": 3},
+    "kd_svd": WIDE,
+    "mhgd": TALL,
+    "ii_kd": WIDE,
+    "crd": {"images": IMAGES, "negatives": 9, "width": 4},
+}
+TERMS = {kind: build(**GIVEN.get(kind, {})) for kind, build in parts.TERMS.items()} | {
+    "hinton, ce": losses.hinton(form="ce", tau=1.0),  # and every form computed another way
     "hinton, two teachers": losses.hinton(teacher=("teacher", "wide")),
     "hinton, their probabilities": losses.hinton(teacher=("teacher", "wide"), mean="probabilities"),
-    "topk_kl": losses.topk_kl(3),
     "topk_kl, renormalised": losses.topk_kl(3, renormalise=True),
-    "dkd": losses.dkd(),
-    "mutual": losses.mutual(),
     "mutual, both ways": losses.mutual(form="both_ways", tau=2.0),
-    "rkd": losses.rkd(),
     "rkd, role_kd": losses.rkd(50.0, 100.0, "logits", "logits", "role_kd"),
-    "similarity": losses.similarity(),
-    "attention": losses.attention(),
-    "hint": losses.hint(),
     "hint, plain": losses.hint(regressor=False),
-    "kd_svd": losses.kd_svd(**WIDE),
     "kd_svd, student projected": losses.kd_svd(
         **TALL, vectors=2, reduction="mean", teacher="wide", project="student"),
     "kd_svd, teacher projected": losses.kd_svd(**TALL, teacher="wide", project="teacher"),
-    "mhgd": losses.mhgd(**TALL),
     "mhgd, pre-training": losses.mhgd(**WIDE, pretrain_steps=3),
-    "crd": losses.crd(IMAGES, negatives=9, width=4),
+    "adaptive_ensemble, a number": losses.adaptive_ensemble(logit_scale="3.0"),
+    "adaptive_ensemble, as they are": losses.adaptive_ensemble(logit_scale="none"),
 }
 OF_LOGITS = [name for name in TERMS if name.startswith(("hinton", "topk", "dkd", "mutual"))]
-OF_TEACHER = [name for name in TERMS if "entropy" not in name]
-OF_PAIRS = ["rkd", "rkd, role_kd", "similarity", "mhgd"]
-OF_MAPS = ["similarity", "attention", "hint", "hint, plain", *(
+OF_PAIRS = ["rkd", "rkd, role_kd", "similarity", "mhgd", "ii_kd"]
+OF_MAPS = ["similarity", "attention", "hint", "hint, plain", "ii_kd", *(
     name for name in TERMS if name.startswith(("kd_svd", "mhgd")))]
+OF_BRANCHES = [name for name in TERMS if name.startswith("adaptive_ensemble")]
+UNFELT = ["teacher_disagreement", "mhgd, pre-training"]  # by the student
 ALL = pytest.mark.parametrize("name", TERMS)
+
+
+def scene(count=ROWS, **drawn):
+    """The scene, in which an even number of rows are two branches of every image."""
+    signals = scenes.scene(count, **drawn)
+    views = signals.rows.views if count % 2 else BRANCHES
+    return replace(signals, rows=replace(signals.rows, views=views))
 
 
 @functools.cache
@@ -78,9 +87,13 @@ def finite(tree):
     return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
-@ALL
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in OF_BRANCHES])
 def test_the_gradient_is_that_of_finite_differences(name):
-    """float64, along one drawn direction through all that the student says and all parameters."""
+    """float64, along one drawn direction through all that the student says and all parameters.
+
+    Not of branches, one part of which moves the parameters alone and the other the logits alone:
+    `test_the_detach_table`.
+    """
     with jax.enable_x64(True):
         signals = scene(dtype=jnp.float64)
         term = TERMS[name]
@@ -97,7 +110,7 @@ def test_the_gradient_is_that_of_finite_differences(name):
 
         step = 1e-5
         worth, slope = jit(jax.vmap(jax.value_and_grad(along)))(np.array([-step, 0, step]))
-        assert abs(slope[1]) > 1e-4
+        assert (abs(slope[1]) > 1e-4) != (name == "teacher_disagreement")
         assert float(slope[1]) == pytest.approx(float((worth[2] - worth[0]) / (2 * step)), rel=1e-6)
 
 
@@ -106,13 +119,13 @@ def test_no_gradient_reaches_who_teaches(name):
     _, (_, given) = gradients(name, scene())
     for net in {"teacher", "wide", "peer"}:
         assert not any(leaf.any() for leaf in jax.tree.leaves(given[net])), net
-    assert any(leaf.any() for leaf in jax.tree.leaves(given["student"])) != (
-        name == "mhgd, pre-training")
+    assert any(leaf.any() for leaf in jax.tree.leaves(given["student"])) != (name in UNFELT)
 
 
 @ALL
 def test_the_order_of_rows_does_not_matter(name):
-    signals, order = scene(), np.random.default_rng(1).permutation(ROWS)
+    signals, each = scene(), len(BRANCHES) if name in OF_BRANCHES else 1  # rows that move together
+    order = np.random.default_rng(1).permutation(np.arange(ROWS).reshape(-1, each)).ravel()
     params, state = begun(name)
     if name == "mhgd, pre-training":  # which draws noise for every row until then
         state = {**state, "updates": jnp.int32(4)}
@@ -165,23 +178,27 @@ def test_equal_logits_cost_nothing_and_pull_nowhere(name):
 def test_equal_features_cost_nothing_and_pull_nowhere():
     signals = scene()
     same = changed(signals, "teacher", **vars(signals.outputs["student"]))
-    for name in ("rkd", "rkd, role_kd", "similarity", "attention", "hint, plain", "kd_svd", "mhgd"):
+    for name in (*OF_PAIRS, "attention", "hint, plain", "kd_svd"):
         worth, (_, given) = gradients(name, same)
         assert float(worth) == pytest.approx(0, abs=1e-5), name
         for leaf in jax.tree.leaves(given["student"]):
             np.testing.assert_allclose(leaf, 0, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("name", [*OF_PAIRS, "hint", "kd_svd", "mhgd, pre-training", "crd"])
+@pytest.mark.parametrize("name", [*parts.TERMS, "rkd, role_kd", "mhgd, pre-training"])
 def test_a_batch_of_one_is_finite_and_has_no_pairs(name):
+    if name in OF_BRANCHES:  # each with a BatchNorm set, which one image cannot fill
+        with pytest.raises(check.ConfigError, match="images of .*2 or more, got 1"):
+            traced(TERMS[name], scene(1))
+        return
     worth, pulls = gradients(name, scene(1))
     assert jnp.isfinite(worth) and finite(pulls)
-    if name in OF_PAIRS:
+    if name in OF_PAIRS and name != "ii_kd":  # whose third part is of single rows
         assert float(worth) == 0.0
         assert not any(leaf.any() for leaf in jax.tree.leaves(pulls))
 
 
-@pytest.mark.parametrize("name", OF_TEACHER)
+@ALL
 @pytest.mark.parametrize("net", ["student", "teacher", "both"])
 def test_nothing_to_see_is_no_nan(name, net):
     """Zero maps, features and logits, which are also rows all alike and equal singular values."""
@@ -196,7 +213,7 @@ def test_nothing_to_see_is_no_nan(name, net):
     assert largest < 1e3  # no 1 / eps
 
 
-@pytest.mark.parametrize("name", OF_TEACHER)
+@ALL
 def test_large_numbers_are_no_nan(name):
     """And to what compares directions they mean the same."""
     signals = scene()
@@ -275,29 +292,29 @@ def test_relations_between_maps_need_two(build):
 @pytest.mark.parametrize("kind", parts.TERMS)
 def test_every_kind_is_named_by_a_config_that_survives_json(kind):
     """Its options are fields; the lists of a run folder's config are tuples again."""
-    needed = {"crd": {"images": IMAGES, "negatives": 3},
-              "hinton": {"teacher": ("teacher", "peer")}}.get(kind, {})
-    taps = TALL if kind in ("attention", "kd_svd", "mhgd", "ii_kd") else {}
-    block = defaults.term(kind, 0.5, ("all",), **needed, **taps)
-    term = parts.build_term("student.terms.one", ConfigDict(json.loads(block.to_json())), ("all",))
+    lists = {"hinton": {"teacher": ("teacher", "peer")}, "attention": TALL}
+    views, where = tuple(view.name for view in BRANCHES), "student.terms.one"
+    block = defaults.term(kind, 0.5, views, **GIVEN.get(kind, {}), **lists.get(kind, {}))
+    term = parts.build_term(where, ConfigDict(json.loads(block.to_json())), views)
     assert traced(term, scene()).shape == ()
     with pytest.raises(check.ConfigError, match="field of student.terms.one: .*got 'tapps'"):
-        parts.build_term("student.terms.one", ConfigDict({**block.to_dict(), "tapps": 1}), ("all",))
+        parts.build_term(where, ConfigDict({**block.to_dict(), "tapps": 1}), views)
 
 
 def test_what_a_term_promises_of_its_rows_holds():
     """per_example: the mean over the rows' parts is the value of the whole."""
-    signals = scene()
     for name, term in TERMS.items():
         if not term.per_example:
             continue
-        params, state = begun(name)
-        thirds = jax.tree.map(lambda leaf: leaf.reshape(3, 2, *leaf.shape[1:]), signals)
-        parts = jit(jax.vmap(lambda part: term.apply(params, state, part, KEY)[0]))(thirds)
+        count, rows = (8, 4) if name in OF_BRANCHES else (ROWS, 2)  # of a part: two images at least
+        (params, state), signals = begun(name), scene(count)
+        cut = jax.tree.map(lambda leaf: leaf.reshape(-1, rows, *leaf.shape[1:]), signals)
+        parts = jit(jax.vmap(lambda part: term.apply(params, state, part, KEY)[0]))(cut)
         whole, _ = gradients(name, signals)
         assert np.mean(parts) == pytest.approx(float(whole), rel=1e-5), name
     assert {name for name, term in TERMS.items() if not term.per_example} == {
-        *OF_PAIRS, "hint", "kd_svd", "kd_svd, teacher projected", "mhgd, pre-training", "crd"}
+        *OF_PAIRS, "hint", "kd_svd", "kd_svd, teacher projected", "mhgd, pre-training", "crd",
+        "adaptive_ensemble"}
 
 
 def test_eight_devices_see_what_one_sees():

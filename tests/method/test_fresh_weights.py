@@ -13,9 +13,11 @@ from augjax.types import Knobs
 
 def test_what_starts_anew_is_not_where_its_mask_came_from(tmp_path):
     """spec C4: "weights re-initialised"; a run of the same seed drew the same key before."""
+    def half(begun):
+        return replace(begun, transform=compress.prune_l1(begun.params, begun.transform, 0.5))
+
     only = train.Phase("only", objective(transform=compress.mask()), Knobs({}, {"ce": 1.0}, 0.1),
-                       epochs=1, batch_size=BATCH, edits=(lambda begun: replace(
-                           begun, transform=compress.prune_l1(begun.params, begun.transform, 0.5)),))
+                       epochs=1, batch_size=BATCH, edits=(half,))
     recipe, devices = train.Recipe([only], dataset()), jax.devices()[:1]
     mesh = train.sharding.make_mesh(devices)
     train.run(recipe, tmp_path, devices=devices)

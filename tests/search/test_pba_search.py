@@ -153,6 +153,16 @@ def test_no_number_ranks_lowest():
         search.winner([np.nan, np.nan])
 
 
+@pytest.mark.parametrize("numbers, best", [({5: 0.1}, {5}), ({5: 0.1, 2: 0.7}, {2, 5}), ({}, {})])
+def test_nobody_follows_who_has_no_number(numbers, best):
+    """Where fewer have one than are to be followed."""
+    scores = [numbers.get(member, np.nan) for member in range(16)]
+    taken = [moves(search.exploit(scores, stream(seed))) for seed in range(30)]
+    assert {donor for moved in taken for donor in moved.values()} == set(best)
+    assert {target for moved in taken for target in moved} == (
+        {12, 13, 14, 15} if best else set())
+
+
 @pytest.mark.parametrize("quantile", [0, -0.1, 0.6, np.nan])
 def test_wrong_quantiles_are_refused(quantile):
     with pytest.raises(check.ConfigError, match="quantile"):

@@ -29,7 +29,12 @@ def test_both_entries_of_an_operation_count():
     edges, probabilities, levels = curves._by_operation(a_schedule((NOTHING, SOME), (4,)))
     assert probabilities[:, 0].tolist() == [0] * 15
     assert probabilities[:3, 1].tolist() == [1.5, 0.1, 0]
-    assert levels[:3, 1].tolist() == [6.5, 3, 3]
+    assert levels[:3, 1].tolist() == pytest.approx([(9 + 0.5 * 4) / 1.5, 3, 0])
+
+
+def test_a_level_that_is_never_done_does_not_count():
+    once = ([10, *[0] * 29], [2, *[0] * 14, 9, *[0] * 14])  # the second rotate's 9 is never done
+    assert curves._by_operation(a_schedule((once,), ()))[2][0].tolist() == [2]
 
 
 def test_a_picture_shows_what_is_done(tmp_path):

@@ -60,7 +60,7 @@ def test_what_a_run_needs_joins_its_config_so_that_one_build_checks_it():
         phases={
             "student": defaults.phase(teacher="row:a", transform={"mask": defaults.mask(0.0)},
                                       repeat={"sparsity": (0.2, 0.4)}),
-            "more": defaults.phase(init="phase:student")},
+            "more": defaults.phase(init="phase:student", transform={"mask": defaults.mask(0.4)})},
         data={"name": "digits"})
     made = planned(rows={"c": taught("row:b#student-2"), "b": ladder, "a": training()},
                    seeds=(0,), report_of={"b": "more"})

@@ -1,0 +1,240 @@
+"""What people type wrongly ends in one sentence, with 2, before anything is computed."""
+
+from pathlib import Path
+import sys
+from types import SimpleNamespace
+
+from absl import flags
+from ml_collections import ConfigDict
+from prepare.image_maker import flower_files, write_tree
+import pytest
+from test_launch import command, ROOT
+
+from augjax import check, data, defaults, recipe, study
+from augjax.prepare import prepare
+from configs import quickstart
+from launch import benchmark, common
+from launch import study as launch_study
+
+sys.path.insert(0, str(ROOT / "tests/study"))
+
+import small_study  # noqa: E402
+
+
+def refusal(act, *args):
+    with pytest.raises(check.ConfigError) as caught:
+        act(*args)
+    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- config files --------------------------------------------------------------------------------
+
+
+def parse(monkeypatch, config, *overrides):
+    """Flags read as a command reads them, in this process."""
+    words = ["command", f"--config={config}", *overrides]
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+    monkeypatch.setattr(sys, "argv", words)
+    holder = common.config_flag("config", None, "", lock_config=True, flag_values=flags.FLAGS)
+    common._parse(words, ())
+    return holder.value
+
+
+@pytest.mark.parametrize("text, parts", [
+    ("def get_config(:", ["SyntaxError", "line 1"]),
+    ("import nowhere_at_all", ["nowhere_at_all", "its line 1"]),
+    ("\ndef get_config():\n    return wrong", ["NameError: name 'wrong'", "its line 3"]),
+    ("def get_config():\n    return {}", ["a ConfigDict", "got dict"]),
+    ("def get_config():\n    pass", ["a ConfigDict", "got NoneType"]),
+    ("", ["get_config"]),
+    ("raise SystemExit(0)", ["SystemExit"]),
+    ("def get_config():\n    return open('/no/such/file')", ["FileNotFoundError", "its line 2"]),
+    ("from augjax import defaults\ndef get_config():\n    return defaults.phase(epoch=2.0)",
+     ['Did you mean "epochs"', "its line 3"]),
+])
+def test_a_config_file_that_does_not_work_is_told_with_its_line(tmp_path, monkeypatch, text, parts):
+    path = tmp_path / "made.py"
+    path.write_text(text)
+    said = refusal(parse, monkeypatch, path)
+    assert len(said) < 400 and str(path) in said
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.parametrize("path", ["nowhere.py", "", "configs", "configs/quickstart"])
+def test_a_config_that_is_no_file(monkeypatch, path):
+    assert "--config: expected a config file, got " in refusal(parse, monkeypatch, path)
+
+
+def test_what_a_config_itself_refuses_is_told_alone(monkeypatch):
+    said = refusal(parse, monkeypatch, ROOT / "configs/cifar/resnet20.py:scale=huge")
+    assert said == ("configs/cifar/resnet20.py:scale: expected one of 'full', 'small', 'tiny', "
+                    "got 'huge'. Choose one of them.")
+
+
+@pytest.mark.parametrize("field, parts", [
+    ("student.terms.ce.label_smoothing", ["one of 'kind', 'views', 'weight', 'weight_schedule'",
+                                          "--config.student.terms.ce='{...}'"]),
+    ("student.epoch", ["Did you mean 'epochs'"]),
+    ("studnet.epochs", ["field of --config:", "Did you mean 'student'"]),
+    ("student.transform.mask.sparsity", ["no 'mask'", "--config.student.transform='{...}'"]),
+])
+def test_an_override_of_what_a_config_has_not_names_what_it_has(monkeypatch, field, parts):
+    said = refusal(parse, monkeypatch, ROOT / "configs/quickstart.py", f"--config.{field}=0.1")
+    for part in parts:
+        assert part in said
+
+
+def test_a_config_and_its_overrides_are_read(monkeypatch):
+    block = "{'kind': 'cross_entropy', 'label_smoothing': 0.1}"
+    config = parse(monkeypatch, ROOT / "configs/quickstart.py", "--config.seed=3",
+                   "--config.student.optimizer.nesterov", "--config.phases=('teacher',)",
+                   f"--config.student.terms.ce={block}")
+    assert config.seed == 3 and config.student.optimizer.nesterov and config.is_locked
+    assert config.phases == ("teacher",) and config.student.terms.ce.label_smoothing == 0.1
+
+
+@pytest.mark.parametrize("config, command_for", [
+    (quickstart.get_config(), "train"),
+    (defaults.config({}, {}, search=defaults.search()), "search"),
+    (small_study.config(), "study"),
+    (ConfigDict({"phases": ("rows",), "rows": {}}), "train"),
+])
+def test_a_config_of_another_command_is_sent_there(config, command_for):
+    common.require_kind(config, command_for)
+    other = "study" if command_for == "train" else "train"
+    assert f"Give it to launch.{command_for}." in refusal(common.require_kind, config, other)
+    if command_for != "train":
+        assert f"Give it to launch.{command_for}." in refusal(recipe.build, config)
+
+
+# --- flags and files -----------------------------------------------------------------------------
+
+
+def test_help_is_done():
+    done = command("launch.train", "--help")
+    assert done.returncode == 0 and "--[no]dry_run" in done.stdout, done.stderr
+
+
+def test_processes_without_a_coordinator():
+    assert "--coordinator beside them" in refusal(common.join_processes, "", 2, 0)
+    assert "--coordinator beside them" in refusal(common.join_processes, "", 1, 1)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file/a.png", Path("/proc/a.png"), tmp_path / ("a" * 300) / "a.png"):
+        assert "can be written to" in refusal(common.writable, place, "--out")
+    assert "the folder" in refusal(common.writable, tmp_path, "--out")
+    assert common.writable(tmp_path / "new/folder/a.png", "--out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """(command, the values of its flags) -> its module, here, where others have flags so named."""
+    def flag(name, default, *rest, **more):
+        return SimpleNamespace(name=name, value=default)
+
+    def load(name, **values):
+        module = common._module(str(ROOT / f"launch/{name}.py"))
+        for name, value in values.items():
+            getattr(module, name).value = value
+        return module
+
+    for kind in ("string", "bool", "integer", "enum", "list"):
+        monkeypatch.setattr(flags, f"DEFINE_{kind}", flag)
+    monkeypatch.setattr(common, "config_flag", flag)
+    return load
+
+
+def test_preview_looks_at_the_place_and_the_config_before_it_draws(tmp_path, monkeypatch, loaded):
+    config = quickstart.get_config()
+    preview = loaded("preview", CONFIG=config, OUT=f"{tmp_path}/s.png")
+    monkeypatch.setattr(preview.sheets, "of_batch", None)
+    config.pruned.batch_size = 0
+    assert "pruned.batch_size: expected 1 to" in refusal(preview.main)
+    (tmp_path / "a").write_text("")
+    preview.OUT.value = f"{tmp_path}/a/s.png"
+    assert "--out: expected a place that can be written to" in refusal(preview.main)
+    preview.OUT.value = "gs://bucket/s.png"
+    assert "--out: expected a folder on a disk" in refusal(preview.main)
+    preview.CONFIG.value = small_study.config()
+    assert "launch.study" in refusal(preview.main)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and not Path("gs:").exists()
+
+
+def test_prepare_writes_to_no_store(loaded):
+    prepare_command = loaded("prepare", SOURCE="nowhere.zip", DATA_DIR="gs://bucket/x")
+    assert "--data_dir: expected a folder on a disk" in refusal(prepare_command.main)
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_train_sends_a_study_where_it_belongs(tmp_path, loaded, dry):
+    train = loaded("train", CONFIG=small_study.config(), WORKDIR=f"{tmp_path}/run", DRY_RUN=dry)
+    assert "Give it to launch.study." in refusal(train.main)
+
+
+def test_a_digit_that_is_no_number_of_a_branch(loaded):
+    phase = SimpleNamespace(branches=None, objective=SimpleNamespace(learners=("student",)))
+    export = loaded("export", BRANCH="²", WORKDIR="run")
+    assert "--branch: expected selected or 0 to 0, got ²" in refusal(export.asked, phase)
+
+
+@pytest.mark.parametrize("text", [b"no json", b"\xff\xfe", b"[]", b'{"rows": [{}]}'])
+def test_json_that_no_benchmark_wrote(tmp_path, text):
+    (tmp_path / "file.json").write_bytes(text)
+    assert "launch.benchmark wrote" in refusal(benchmark.measured, tmp_path / "file.json")
+
+
+# --- studies -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ['{"config', "\xff", "[1]", '{"config": {}}'])
+def test_a_study_json_that_is_broken(tmp_path, text):
+    (tmp_path / "study.json").write_text(text, encoding="latin-1")
+    assert "study.json: expected" in refusal(study.recall, tmp_path)
+
+
+def test_data_dir_for_what_is_no_study(monkeypatch):
+    monkeypatch.setattr(launch_study, "DATA_DIR", SimpleNamespace(value="/somewhere"))
+    for config, part in ((quickstart.get_config(), "Give it to launch.train"),
+                         (ConfigDict({"rows": 1}), "rows: expected a block"),
+                         (ConfigDict({"rows": {"a": {"data": 1}}}), "rows.a.data: expected")):
+        monkeypatch.setattr(launch_study, "CONFIG", SimpleNamespace(value=config))
+        assert part in refusal(launch_study.wanted)
+
+
+@pytest.mark.parametrize("fields, part", [
+    ({"batch_size": 0}, "student.batch_size: expected 1 to 96"),
+    ({"batch_size": 97}, "student.batch_size: expected 1 to 96"),
+    ({"accumulate": 3}, "student.accumulate"),
+    ({"ema": 1.5}, "student.ema"),
+])
+def test_a_row_that_could_not_begin_is_refused_before_any_run(fields, part):
+    row = small_study.taught()
+    row.student.update(fields)
+    planned = small_study.planned(rows={"kd": row, "plain": small_study.training()}, seeds=(0,))
+    said = refusal(launch_study.check_rows, planned, launch_study.load_data(planned))
+    assert said.startswith("row 'kd': ") and part in said
+
+
+def test_a_row_may_be_taught_by_one_that_has_more_images():
+    teacher, student = small_study.training(batch_size=500), small_study.taught()
+    teacher.data.limit = 1000
+    planned = small_study.planned(rows={"plain": teacher, "kd": student}, seeds=(0,))
+    launch_study.check_rows(planned, launch_study.load_data(planned))
+
+
+def test_people_s_own_data_sets_are_listed(tmp_path):
+    prepare(write_tree(tmp_path / "in", flower_files()), tmp_path / "sets", dataset="flowers")
+    row = small_study.training(batch_size=2)
+    row.data.update({"name": "flowers", "dir": str(tmp_path / "sets"), "limit": 0})
+    planned = small_study.planned(rows={"plain": row}, seeds=(0,))
+    datasets = launch_study.load_data(planned, described=data.named.FACTS)
+    assert [dataset.name for dataset in datasets.values()] == ["flowers"]
+    launch_study.check_rows(planned, datasets)
+    digits = small_study.planned(seeds=(0,))
+    assert launch_study.load_data(digits, described=data.named.FACTS) == {}
+    launch_study.check_rows(digits, {})
