@@ -1,7 +1,7 @@
 """What came of a study, as plain data: table.json. All accuracies are in percent."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import json
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ TOP5_ABOVE = 5  # classes; below, every answer is among the five
 def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, Any]:
     """The table as it stands, from the run folders alone; runs that are missing are said to be.
 
-    {title, claim, scale, weights, command, rows, comparisons, data, hardware, versions, commits,
-    device_hours}. A row: its runs that are done (n, seeds), top-1, top-5 and best epoch as
+    {title, claim, scale, weights, command, rows, comparisons, data, maps, hardware, versions,
+    commits, device_hours}. `maps` are those that magnitudes are of (DESIGN section 7). A row: its runs that are done (n, seeds), top-1, top-5 and best epoch as
     {n, mean, std}, what was published, and every run that is not in the numbers and why.
     """
     found = folders.states(study, Path(workdir))
@@ -49,12 +49,21 @@ def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, An
                          lambda row: _top1(study, row, found))
             for name, wanted in study.optima.items()},
         "data": data,
+        "maps": sorted({name for row in study.rows.values() for name in _maps(row.config)}),
         "hardware": {kind: hardware[kind] for kind in sorted(hardware)},
         "versions": {name: sorted({start["versions"].get(name, "none") for start in starts})
                      for name in sorted({name for start in starts for name in start["versions"]})},
         "commits": sorted({start["git_commit"] for start in starts}),
         "device_hours": round(sum(row["device_hours"] for row in rows), 5),
     }
+
+
+def _maps(block: Any) -> Iterator[str]:
+    """The magnitude maps that a config names, wherever."""
+    if isinstance(block, Mapping):
+        yield from [block["map"]] if isinstance(block.get("map"), str) else []
+        for part in block.values():
+            yield from _maps(part)
 
 
 def _row(study: Study, name: str, found: Mapping[Run, State], many: bool) -> dict[str, Any]:

@@ -190,6 +190,7 @@ def _made(table: Mapping) -> str:
     lines = [f"Data: {data['name']}{data['note'] and ' (' + data['note'] + ')'}, "
              f"{data['classes']} classes, images: {images(data)}" for data in table["data"]]
     runs = table["hardware"].items()
+    lines += [f"Magnitudes: {' and '.join(table['maps'])}'s"] if table["maps"] else []
     lines += [
         "Hardware: " + listed(f"{kind} ({count} runs)" for kind, count in runs),
         f"Device-hours: {table['device_hours']:.3g}",

@@ -8,9 +8,9 @@ Cost      scale=small: 9 runs; full: not measured
 Measured  full: not measured
 Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10
 
-Weights and activations by DoReFa, the first and the last layer in full precision (spec C6, C7). All
-start from scratch (ambiguities RW19): 32 bits by SGD (recipe RW-fp), fewer by Adam (RW-q). The paper
-gives no spread and no number of runs.
+Weights and activations by DoReFa, the first and the last layer in full precision (spec C6, C7).
+All start from scratch (ambiguities RW19): 32 bits by SGD (recipe RW-fp), fewer by Adam (RW-q). The
+paper gives no spread and no number of runs.
 """
 
 from ml_collections import ConfigDict

@@ -177,3 +177,18 @@ def test_plots_show_every_row_and_the_published_at_full_scale_alone(made, workdi
     assert study.plots.comparable(table) == table["rows"]
     table["scale"] = "small"
     assert [row["published"] for row in study.plots.comparable(table)] == [None, None]
+
+
+def test_the_map_of_every_magnitude_is_told(tmp_path):
+    """DESIGN section 7: 9 on one map is not 9 on another."""
+    config = training()
+    view = config.student.views.train
+    made = []
+    for name in ("tf", "timm"):
+        view.policy = defaults.randaugment(9.0, map=name)
+        made.append(config.copy_and_resolve_references())
+    table = study.gather(planned(rows=dict(zip(("one", "other"), made))), tmp_path)
+    assert table["maps"] == ["tf", "timm"]
+    assert "- Magnitudes: tf and timm's" in study.markdown(table)
+    bare = study.gather(planned(), tmp_path)
+    assert bare["maps"] == [] and "Magnitudes" not in study.markdown(bare)
