@@ -33,7 +33,7 @@ from augjax.train import checkpoint, metrics, population, ready, start
 from augjax.train.state import TrainState
 from augjax.train.stop import Stop
 from augjax.types import Batch, chain, Edit, identity, Knobs, Start, Transform
-from launch.benchmarks import distill, measure, models
+from launch.benchmarks import distill, measure, models, stacked
 
 Call = distill.Call
 SPARSITY, BITS, CLASSES = 0.6, 4, 10
@@ -292,9 +292,11 @@ def _rows() -> Iterator[tuple[str, measure.Work]]:
     yield from _populations("12 ResNet-8", "looped", "stacked")
     wrn = {"model": "wrn_16_1", "magnitudes": (2.0, 6.0, 10.0, 14.0)}
     yield from _populations("16 WRN-16-1", "looped", **wrn)
+    yield from stacked.rows()
 
 
 ROWS = {name: held(work) for name, work in _rows()}
 FOR_GPUS = dict((  # for the suite `gpu`
     *_populations("12 ResNet-8", "stacked", "looped"),
-    *_populations("12 ResNet-20", "stacked", "looped", model="resnet20"), *_steps()))
+    *_populations("12 ResNet-20", "stacked", "looped", model="resnet20"), *stacked.rows(),
+    *_steps()))
