@@ -137,12 +137,23 @@ def test_bases_place_the_policy(name):
     layers = augment.BASES[name](4, FILL, (augment.apply_policy,))
     assert layers.count(augment.apply_policy) == 1
     assert len(augment.BASES[name](4, FILL, ())) == len(layers) - 1
-    first = name in ("none", "autoaugment_cifar")
+    first = name == "none" or name.startswith("autoaugment_cifar")
     assert (layers[0] is augment.apply_policy) == first
     images = noise(4)
     done = jax.jit(augment.pipeline(*augment.BASES[name](4, FILL, ())))(
         augment.image_keys(jax.random.key(0), 4), images)
     assert done.shape == images.shape and done.dtype == jnp.uint8
+
+
+@pytest.mark.parametrize("name, side", [
+    ("autoaugment_cifar", 16), ("autoaugment_cifar_cutout8", 8), ("autoaugment_cifar_uncut", 0)])
+def test_the_side_of_a_base_s_cutout(name, side):
+    """Spec P5: the largest hole that any of many images has where no padding comes."""
+    images = jnp.full((256, 32, 32, 3), 200, jnp.uint8)
+    done = jax.jit(augment.pipeline(*augment.BASES[name](4, (7, 7, 7), ())))(
+        augment.image_keys(jax.random.key(0), 256), images)
+    filled = (np.asarray(done)[:, 4:28, 4:28] == 7).all(-1).sum((1, 2))
+    assert filled.max() == side * side
 
 
 def test_what_cannot_be_erased_is_refused():
