@@ -94,7 +94,7 @@ class Recipe:
     save_epochs: float = 1.0
     keep: int = 2  # saves of a phase
     milestones: tuple[int, ...] = ()  # steps that are always kept
-    deterministic: bool = False  # a lone run makes the first step of each phase twice: same bits
+    deterministic: bool = False  # a lone run makes the first step of each phase twice
     slot: int | None = None  # of a search's member: alike in all but its keys and its policy
 
     def steps_per_epoch(self, phase: Phase) -> int:
