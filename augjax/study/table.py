@@ -27,8 +27,9 @@ def gather(study: Study, workdir: str | Path, command: str = "") -> dict[str, An
     """The table as it stands, from the run folders alone; runs that are missing are said to be.
 
     {title, claim, scale, weights, command, rows, comparisons, data, maps, hardware, versions,
-    commits, device_hours}. `maps` are those that magnitudes are of (DESIGN section 7). A row: its runs that are done (n, seeds), top-1, top-5 and best epoch as
-    {n, mean, std}, what was published, and every run that is not in the numbers and why.
+    commits, device_hours}; `maps` are those that magnitudes are of (DESIGN section 7). A row: its
+    runs that are done (n, seeds), top-1, top-5 and best epoch as {n, mean, std}, what was
+    published, and every run that is not in the numbers and why.
     """
     found = folders.states(study, Path(workdir))
     done = {run: state for run, state in found.items() if state.done}
