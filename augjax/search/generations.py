@@ -8,7 +8,7 @@ its decision taken or not. Source: Ho et al. 2019; spec P1 to P6.
 
 from collections.abc import Mapping, Sequence
 import contextlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 import json
 from pathlib import Path
 import time
@@ -18,17 +18,15 @@ import jax
 import numpy as np
 
 from augjax import check
-from augjax.augment import PopulationPolicy
 from augjax.augment.pba_policies import COPIES
 from augjax.search import pba
 from augjax.search.curves import plot_schedule
+from augjax.search.wanted import check_search, describe, Search, searched_policy, with_numbers
 from augjax.train import checkpoint, files, folder, metrics, sharding, start, summary
 from augjax.train.failures import within_memory
 from augjax.train.loop import judged, opened, settled, store
-from augjax.train.phases import check_recipe, Phase, Recipe
-from augjax.train.population import (
-    default_lowering, LOWERINGS, make_population, Members, Population,
-)
+from augjax.train.phases import check_recipe, Phase
+from augjax.train.population import default_lowering, make_population, Members, Population
 from augjax.train.ready import (
     begin, evaluation_batches, freeze, frozen_again, place_data, Run,
 )
@@ -37,23 +35,6 @@ from augjax.train.stop import listening
 SAVES = "population"  # where the members are saved, a word that no phase may have
 DECISIONS = "decisions"  # what stood beside each save
 KEPT = ("epoch", "losses", "decided", "scores")  # there of a Standing, with policies and logs
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is searched: the policy of a view, while a population trains a recipe's only phase.
-
-    recipe    its data have a holdout; its view's policy is `augment.pba`'s, whose numbers are ours
-    members, interval_epochs, quantile    as PBA: 16, 3, 0.25 (spec P4)
-    lowering  a row of train.population.LOWERINGS, the backend's own if ""
-    """
-
-    recipe: Recipe
-    view: str = "train"
-    members: int = 16
-    interval_epochs: int = 3
-    quantile: float = pba.QUANTILE
-    lowering: str = ""
 
 
 @dataclass
@@ -94,74 +75,6 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
             with within_memory(recipe.phases[0]):
                 _train(search, shared, lowering, step)
             return summary.write(recipe, workdir)
-
-
-def describe(search: Search) -> dict[str, Any]:
-    """A search made in Python as plain data, for config.json; it may go on in another lowering."""
-    own = {field.name: getattr(search, field.name) for field in fields(Search)
-           if field.name not in ("recipe", "lowering")}
-    return summary.describe(search.recipe) | {"search": own}
-
-
-# --- checks --------------------------------------------------------------------------------------
-
-
-def checked_fields(given: Any) -> dict[str, Any]:
-    """What a config says of a search, as `Search` takes it beside its recipe. Raises ConfigError
-    for a field that is none, of another type, or of a number that no recipe is searched with."""
-    plain = {field.name: field.default for field in fields(Search) if field.name != "recipe"}
-    whole = check.filled("search", given, plain, {})
-    _check_numbers(whole["members"], whole["quantile"], whole["lowering"])
-    return whole
-
-
-def _check_numbers(members: int, quantile: float, lowering: str) -> None:
-    pba.check_population(members)
-    pba.check_quantile(quantile)
-    check.one_of("search.lowering", lowering, ("", *LOWERINGS))
-
-
-def check_search(search: Search) -> None:
-    """Raises ConfigError for what cannot be searched, before any device work."""
-    recipe = search.recipe
-    _check_numbers(search.members, search.quantile, search.lowering)
-    check.require(len(recipe.phases) == 1, "phases of a search", "one, whose policy is searched",
-                  [phase.name for phase in recipe.phases], "train the others before it")
-    phase = recipe.phases[0]
-    check.require(phase.epochs == int(phase.epochs), f"{phase.name}.epochs", "whole epochs",
-                  phase.epochs, "a schedule counts whole epochs")
-    check.require(isinstance(search.interval_epochs, int)
-                  and 1 <= search.interval_epochs < phase.epochs, "search.interval_epochs",
-                  f"1 to {int(phase.epochs) - 1} whole epochs", search.interval_epochs,
-                  "PBA's is 3")
-    check.require(recipe.data.holdout is not None, "data.holdout",
-                  "images that reward a policy", "none", "hold out training images")
-    check.require(not _overlap(recipe.data.train, recipe.data.holdout), "data.holdout",
-                  "images that are not trained on", "some that are", "carve them out of the others")
-    check.require(jax.process_count() == 1, "search", "one process", jax.process_count(),
-                  "one host holds the whole population")
-    policy = phase.knobs.policies.get(search.view)
-    check.require(_find(policy) is not None, f"{phase.name}.views.{search.view}.policy",
-                  "kind pba, whose numbers a search sets", type(policy).__name__,
-                  "use defaults.policy(\"pba\", ...), or name another view")
-
-
-def _overlap(one: Any, other: Any) -> bool:
-    """Whether two splits share images of one reader."""
-    return one.reader is other.reader and bool(np.intersect1d(one.positions, other.positions).size)
-
-
-def _find(policy: Any) -> PopulationPolicy | None:
-    """PBA's policy, alone or beside a view's erasing."""
-    policy = getattr(policy, "policy", policy)
-    return policy if isinstance(policy, PopulationPolicy) else None
-
-
-def _with(policy: Any, **numbers: Any) -> Any:
-    """A policy with other probabilities and levels."""
-    if isinstance(policy, PopulationPolicy):
-        return replace(policy, **numbers)
-    return replace(policy, policy=_with(policy.policy, **numbers))
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -220,7 +133,7 @@ def shown(phase: Phase, view: str, policy: pba.Policy) -> Phase:
     """The phase under a member's policy of the moment."""
     probabilities, levels = (numbers[0] for numbers in pba.knobs([policy]))
     knobs = phase.knobs
-    policies = {**knobs.policies, view: _with(
+    policies = {**knobs.policies, view: with_numbers(
         knobs.policies[view], probabilities=probabilities, levels=levels)}
     return replace(phase, knobs=replace(knobs, policies=policies))
 
@@ -282,7 +195,7 @@ def _standing(search: Search, shared: Run, runs: list[Run], frozen: Any, lowerin
               ) -> tuple[Population, Standing]:
     """The compiled population, and where it stands: at its start, or at the save of `step`."""
     phase = search.recipe.phases[0]
-    entries = COPIES * len(_find(phase.knobs.policies[search.view]).ops)
+    entries = COPIES * len(searched_policy(phase.knobs.policies[search.view]).ops)
     first = pba.start_policies(search.members, entries)
     if step:
         like = {str(slot): shared.shapes[phase.name].state for slot in range(search.members)}
@@ -296,7 +209,12 @@ def _standing(search: Search, shared: Run, runs: list[Run], frozen: Any, lowerin
     members, now = population.join(states), time.perf_counter()
     if not step:
         return population, Standing(members, first, ((),) * search.members, began=now)
-    kept = json.loads((shared.workdir / DECISIONS / f"{step}.json").read_text())
+    path = shared.workdir / DECISIONS / f"{step}.json"
+    kept = json.loads(path.read_text())
+    lacking = [name for name in (*KEPT, "seconds") if name not in kept]
+    check.require(not lacking, str(path), "what this version keeps beside a save",
+                  f"none of {', '.join(lacking)}", "begin the search anew in another folder",
+                  check.CheckpointError)
     standing = Standing(members, *pba.from_json(kept), began=now - kept["seconds"],
                         **{name: kept[name] for name in KEPT})
     if _decision_due(search, standing):  # its row, if there is one, is written again
@@ -332,7 +250,7 @@ def _finish(search: Search, shared: Run, population: Population, standing: Stand
     """The winner: its schedule, its test accuracy, its network."""
     phase, recipe = search.recipe.phases[0], search.recipe
     own = pba.winner(standing.scores)
-    policy = _find(phase.knobs.policies[search.view])
+    policy = searched_policy(phase.knobs.policies[search.view])
     schedule = pba.schedule_of_lineage(
         standing.logs[own], standing.policies[own], int(phase.epochs), policy.map, policy.ops)
     state, step = population.part(standing.members, own), recipe.steps(phase)

@@ -9,7 +9,8 @@ Command   python -m launch.study --data_dir=DIR --workdir=runs/role_wise --confi
 Cost      scale=small,part=evidence: 16 runs, 1.03 device-hours on two busy CPU cores; all else: not
           measured
 Measured  scale=small, CIFAR-10 (JPEG copy), n 3, two CPU cores: beta4 38.88 ± 0.26, control4 39.92
-          ± 0.31, beta2 37.86 ± 0.53, control2 38.12 ± 0.37 (README); full: not measured
+          ± 0.31, beta2 37.86 ± 0.53, control2 38.12 ± 0.37 (README; crops and flips before the
+          policies, no cutout); full: not measured
 Args      scale=full|small|tiny, network=resnet18|alexnet (of scale=full), dataset=cifar100|cifar10,
           part=all|evidence (beta against control alone)
           (other ways of teaching: role_wise_methods.py; full precision: role_wise_pairs.py)

@@ -210,6 +210,11 @@ def test_failed_and_altered_saves(searched, tmp_path, monkeypatch, capsys):
         search.run(made, tmp_path, use_previous=True, devices=ONE)
     assert not left and checkpoint.steps(tmp_path, "population") == [12]
     assert saves(tmp_path, "went back one save") == [("population", 15)]
+    beside = tmp_path / "decisions/12.json"  # as an older version wrote it
+    beside.write_text(json.dumps({"epoch": 4, **json.loads(beside.read_text()), "seconds": 0.0}
+                                 ).replace('"seconds"', '"something"'))
+    with pytest.raises(check.CheckpointError, match="got none of seconds"):
+        search.run(made, tmp_path, devices=ONE)
 
 
 def test_the_command_hands_its_flag_on():
