@@ -8,7 +8,7 @@ Command   python -m launch.study --data_dir=DIR --workdir=runs/inherit --config=
               configs/cifar/compression_inherit.py:scale=small,dataset=cifar10
 Cost      scale=small: 15 runs, 1.1 device-hours on one of two busy CPU cores; full: not measured
 Measured  scale=small, CIFAR-10 (JPEG copy), n 3, two CPU cores, sparsity 0.6: ours 38.81 ± 1.28,
-          A 41.59 ± 1.04, B 40.18 ± 1.25 (README); full: not measured
+          A 39.38 ± 0.58, B 40.18 ± 1.25 (README); full: not measured
 Args      scale=full|small|tiny, network=resnet20|mobilenetv2|shufflenetv2 (of scale=full),
           dataset=cifar100|cifar10
 
