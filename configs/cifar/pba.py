@@ -4,9 +4,9 @@ Claim     a schedule learnt on 4,000 images ends above no policy and, within noi
           fixed policies do (Ho et al. 2019: WRN-40-2 on CIFAR-10; role_wise_kd section 3.1)
 Command   python -m launch.study --config=configs/cifar/pba.py --data_dir=DIR --workdir=runs/pba
           (the search alone: launch.search --config=configs/cifar/pba.py:part=search)
-Cost      scale=small: 19 runs, 0.86 device-hours on two busy CPU cores; full: not measured
-Measured  scale=small, CIFAR-10 (JPEG copy), n 3, two CPU cores: replayed 43.77 ± 0.45, none 43.78 ±
-          0.33, random 42.01 ± 0.68, ra_m3 42.80 ± 1.21 (README); full: not measured
+Cost      scale=small: 19 runs, 0.65 device-hours on two busy CPU cores; full: not measured
+Measured  scale=small, CIFAR-10 (JPEG copy), n 3, two CPU cores: replayed 43.36 ± 0.49, none 43.88 ±
+          0.56, random 42.62 ± 0.72, ra_m3 43.41 ± 0.94 (README); full: not measured
 Args      scale=full|small|tiny, part=study|search, dataset=cifar10|cifar100
 
 search      16 members, a decision every 3 epochs, 4,000 training images, 36,000 that reward (P5);
