@@ -11,9 +11,9 @@ long as they are, the first, which compiles, excepted. Published: 5 hours on a T
 2019). It wants an accelerator.
 
 Expected before measuring: A2 0.95 to 1.0, one dispatch and larger convolutions for four; decisions
-0.1 % of a search on a CPU. What came on a CPU: 1.25, of which 1.21 are a plain step's on as many
+0.1 % of a search on a CPU. What came on a CPU: 1.23, of which 1.15 are a plain step's on as many
 rows: convolutions of 128 images take more than four times those of 32, whose activations stay in
-the cache; A2's own share is 1.04.
+the cache; A2's own share is 1.06.
 """
 
 from collections.abc import Callable, Iterator

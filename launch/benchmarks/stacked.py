@@ -6,7 +6,8 @@ one call that the hardware likes. Rows of the suites `compress` and `gpu`: forwa
 gradients of one 3x3 layer of 12 members.
 
 Expected before measuring: on a CPU both lose, vmap some 3 times, the diagonal P times; on a GPU the
-diagonal gains while P times the width is below some 256 channels, and then loses.
+diagonal gains while P times the width is below some 256 channels, and then loses. What came on a
+CPU at 16 channels: vmap 60 times slower than one by one, the diagonal 4 times.
 """
 
 from collections.abc import Callable, Iterator
