@@ -54,6 +54,11 @@ def _mark(folder: Path) -> Path:
     return folder.with_name(folder.name + WRITING)
 
 
+def _is_settled(folder: Path) -> bool:
+    """Whether a folder is a save, or gone."""
+    return files.exists(folder / DIGESTS) or not files.names(folder)
+
+
 def is_stray(folder: Path) -> bool:
     """Whether a folder has files, but neither digests nor our mark."""
     ours = ORBAX in folder.name or files.exists(_mark(folder)) or files.exists(folder / DIGESTS)
@@ -77,7 +82,8 @@ def clear_unfinished(workdir: str | Path) -> list[str]:
                 remove(folder)
                 cleared.append(f"{phase}/{name}")
         for name in files.names(top / phase):
-            if "/" not in name and WRITING in name:  # of a folder that is whole, or gone
+            marked, mark, _ = name.partition(WRITING)
+            if mark and "/" not in name and _is_settled(top / phase / marked):
                 with contextlib.suppress(OSError):
                     files.remove(top / phase / name)
     return cleared
@@ -157,7 +163,7 @@ def remove(folder: Path) -> None:
         for name in files.folders(folder.parent):
             if name.startswith(folder.name + ORBAX):
                 files.remove(folder.parent / name)
-        if not files.names(folder):
+        if _is_settled(folder):
             settle(folder)
 
 

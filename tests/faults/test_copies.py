@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from augjax import check, train
-from augjax.train import checkpoint, metrics
+from augjax.train import checkpoint, metrics, saves
 from train.helpers import assert_same_run, phase, recipe
 
 ONE = jax.devices()[:1]
@@ -110,3 +110,19 @@ def test_a_copy_in_the_way_of_a_save_fails_the_save_and_stays(tmp_path):
     with pytest.raises(check.CheckpointError, match="move it away"):
         writer.wait()
     assert (folder / "theirs").read_text() == "a copy"
+
+
+def test_what_could_not_be_removed_stays_ours(tmp_path, monkeypatch):
+    """Its mark goes with it, or the next start would take it for somebody's copy."""
+    folder = checkpoint.folder_of(tmp_path, "only", 12)
+    folder.mkdir(parents=True)
+    for path in (folder / "half", folder.with_name("12.writing"), folder.with_name("9.writing")):
+        path.write_text("")
+    remove = saves.files.remove
+    with monkeypatch.context() as patch:
+        patch.setattr(saves.files, "remove", lambda path: None if path == folder else remove(path))
+        checkpoint.clear_unfinished(tmp_path)
+    assert (folder / "half").exists() and not checkpoint.strays(tmp_path)
+    assert not folder.with_name("9.writing").exists()  # there is no such folder
+    checkpoint.clear_unfinished(tmp_path)
+    assert not folder.exists() and not folder.with_name("12.writing").exists()
