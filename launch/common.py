@@ -1,4 +1,5 @@
-"""What every command shares: exit codes, the compile cache, many processes, deterministic GPUs."""
+"""What every command shares: exit codes, config files, the compile cache, many processes,
+deterministic GPUs, places to write to."""
 
 from collections.abc import Callable
 import importlib.machinery
