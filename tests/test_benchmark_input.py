@@ -65,7 +65,7 @@ def test_the_ratio_is_theirs_over_ours(monkeypatch):
 @pytest.mark.parity
 @pytest.mark.parametrize("row", [
     "whole pipeline, torchvision", "evaluation, resnet, torchvision",
-    "decode and crop, torchvision",
+    "decode and crop, torchvision", "decode and crop, torchvision's whole pipeline",
 ])
 def test_rows_beside_torchvision(row):
     found = bench.ROWS[row](row)

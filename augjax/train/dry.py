@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import math
+from pathlib import Path
+import tempfile
 from typing import Any
 
 import jax
@@ -105,9 +107,10 @@ def phase_needs(recipe: Recipe, phase: Phase, shapes: start.Shapes, mesh: Mesh) 
     arguments = (shapes.state, shapes.frozen, source, plan)
     update = make_update(
         phase.objective, phase.optimizer, phase.combine, phase.ema, phase.accumulate)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), tempfile.TemporaryDirectory() as folder:
         lowered = lower_step(make_step(update, mesh, recipe.log_every), mesh, arguments)
-        compiled = _compiled(phase, lowered)
+        compiled = _compiled(phase, lowered, _dumped(folder, mesh))
+        text = _text(compiled, Path(folder))
     state = shapes.state
     held = {
         "parameters": _bytes((state.params, state.stats, state.transform, state.terms)),
@@ -116,7 +119,7 @@ def phase_needs(recipe: Recipe, phase: Phase, shapes: start.Shapes, mesh: Mesh) 
         "activations": compiled.memory_analysis().temp_size_in_bytes,
     }
     device = mesh.devices.flat[0]
-    moved = collectives(compiled.as_text(), mesh.size)
+    moved = collectives(text, mesh.size)
     return Needs(phase.name, mesh.size, device.device_kind, phase.batch_size,
                  tree.count(state.params["nets"]),
                  _flops(lowered, compiled, mesh) / phase.batch_size, held,
@@ -143,9 +146,9 @@ def largest_batch(found: Needs) -> int | None:
     return math.floor(fits / found.devices) * found.devices
 
 
-def _compiled(phase: Phase, lowered: jax.stages.Lowered) -> Any:
+def _compiled(phase: Phase, lowered: jax.stages.Lowered, options: Any = None) -> Any:
     try:
-        return lowered.compile()
+        return lowered.compile(options)
     except jax.errors.JaxRuntimeError as error:
         if FULL not in str(error):
             raise
@@ -154,6 +157,24 @@ def _compiled(phase: Phase, lowered: jax.stages.Lowered) -> Any:
             f"{phase.name}: memory of a device", "an update that fits", said.strip()[:200],
             "make the batch smaller or accumulate, set mesh.fsdp or model.remat, take more devices",
         )) from error
+
+
+def _dumped(folder: str, mesh: Mesh) -> Any:
+    """Options by which the TPU compiler writes into `folder` what it makes."""
+    on_tpu = mesh.devices.flat[0].platform == "tpu"
+    return {"xla_dump_to": folder, "xla_dump_hlo_as_text": True} if on_tpu else None
+
+
+def _text(compiled: Any, folder: Path) -> str:
+    """The compiled program. XLA cannot read back all that the TPU compiler makes (a B8 over 64
+    chips: "async-update instruction should have 1 operands"), which the dump has as well."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        written = [path.read_text() for path in folder.glob("*.after_codegen.txt")]
+        if not written:
+            raise
+        return max(written, key=len)  # the update, not a helper
 
 
 def _flops(lowered: jax.stages.Lowered, compiled: Any, mesh: Mesh) -> float:

@@ -10,8 +10,7 @@ workers are by the clock on the wall.
 
 The pixels are equal where the boxes are (tests/data/test_cropped.py), so what can be saved is the
 rows below the box, which are not decoded, and what is not Pillow's: torchvision's own randomness,
-its tensors and their collation. Expected before measuring: 1.2 to 1.4 times; of an image's time
-half is Pillow's decoding and a third its resampling, which both sides share. What helps is to
+its tensors and their collation; a row says what is left if feeding cost nothing. What helps is to
 decode less, which changes pixels: `launch.prepare --short_side=256`, or `draft` for large images.
 
 Rows of an H100 divide what such a card is expected to train by what was measured here; no such
@@ -331,6 +330,8 @@ def _rows() -> Iterator[tuple[str, measure.Work]]:
     yield "decode and crop, torchvision", beside(lambda: (
         cropped(photographs(COUNT), cut), torchvision_cropped(photographs(COUNT), cut)))
     yield "whole pipeline, torchvision", beside(pipelines, 1.5)
+    yield "decode and crop, torchvision's whole pipeline", beside(
+        lambda: (cropped(photographs(COUNT), cut), pipelines()[1]), note="if feeding cost nothing")
     yield f"whole pipeline, short sides of {LARGE}, with draft, torchvision without", beside(
         large_pipelines, note="other pixels", count=BATCH)
     yield "whole pipeline, prepared with a short side of 256, torchvision from originals", beside(

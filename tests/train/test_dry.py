@@ -31,6 +31,22 @@ def test_counts_what_the_update_holds_and_does():
     assert 0.8 * convolution < found.flops_per_image < 2 * convolution
 
 
+class Unreadable:
+    """What the TPU compiler made of a B8 over 64 chips."""
+
+    def as_text(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure: async-update")
+
+
+def test_a_program_that_xla_cannot_read_back_is_taken_from_its_dump(tmp_path):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="async-update"):
+        dry._text(Unreadable(), tmp_path)
+    (tmp_path / "module_0000.helper.after_codegen.txt").write_text("HloModule helper")
+    (tmp_path / "module_0001.step.after_codegen.txt").write_text("HloModule step, all-reduce")
+    (tmp_path / "module_0001.step.before_optimizations.txt").write_text("much that is not compiled")
+    assert dry._text(Unreadable(), tmp_path) == "HloModule step, all-reduce"
+
+
 def test_fsdp_divides_what_divides():
     wide = objective(nets={"student": small(width=64)})
     whole, cut = (needs(recipe(phase(made=wide), fsdp=fsdp)) for fsdp in (False, True))
@@ -69,7 +85,7 @@ def test_what_training_would_refuse_is_refused():
 
 def test_too_little_memory_is_a_sentence():
     class Lowered:
-        def compile(self):
+        def compile(self, options):
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: Ran out of memory.\nUsed 41G of 31G hbm.")
 
