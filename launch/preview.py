@@ -13,9 +13,9 @@ import numpy as np
 from augjax import augment, check, recipe
 from augjax.train import files
 from augjax.train.phases import check_recipe
-from launch import common, sheets
+from launch import common, config_file, sheets
 
-CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
+CONFIG = config_file.flag("config", "Config file, with overrides.")
 OUT = flags.DEFINE_string("out", None, "PNG to write.")
 PHASE = flags.DEFINE_string("phase", "", "Phase of the config; the last one if not given.")
 BATCH = flags.DEFINE_integer("batch", 0, "Which update's batch, from 0.")
@@ -45,7 +45,7 @@ def main() -> None:
 def check_flags() -> None:
     """Raises ConfigError for what cannot be drawn, before anything is computed."""
     if CONFIG.value is not None:
-        common.require_kind(CONFIG.value, "train")
+        config_file.require_kind(CONFIG.value, "train")
     check.require(
         bool(OPS.value) or CONFIG.value is not None, "launch.preview", "--config or --ops",
         "neither", "name a config file, or a magnitude map such as --ops=torchvision",

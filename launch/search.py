@@ -17,9 +17,9 @@ from absl import flags
 
 from augjax import check, parts, recipe, search
 from augjax.train import files
-from launch import common
+from launch import common, config_file
 
-CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
+CONFIG = config_file.flag("config", "Config file, with overrides.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Search folder, new or to be continued.")
 PLOT = flags.DEFINE_string("plot", "", "Plot this schedule.json or published log; search nothing.")
 PREVIOUS = flags.DEFINE_bool(
@@ -36,7 +36,7 @@ def main() -> None:
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.search",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
-    common.require_kind(config, "search")
+    config_file.require_kind(config, "search")
     built = recipe.build_search(config)  # every name is checked before a device is touched
     if config.deterministic:
         common.repeat_exactly()

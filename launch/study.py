@@ -34,9 +34,9 @@ from augjax import check, data, recipe, search, study
 from augjax.data.named import FACTS
 from augjax.train import files, folder, Phase
 from augjax.train.phases import check_recipe
-from launch import coarse, common
+from launch import coarse, common, config_file
 
-CONFIG = common.config_flag("config", None, "Study config, with overrides.", lock_config=True)
+CONFIG = config_file.flag("config", "Study config, with overrides.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Study folder, new or to be continued.")
 DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data of every row lie.")
 RETRY = flags.DEFINE_bool("retry", False, "Train again what failed by NaN or infinity.")
@@ -92,7 +92,7 @@ def main() -> None:
 
 def wanted() -> dict[str, Any]:
     """The study of --config as study.json keeps it."""
-    common.require_kind(CONFIG.value, "study")
+    config_file.require_kind(CONFIG.value, "study")
     config = json.loads(CONFIG.value.to_json())
     if DATA_DIR.value:
         check.typed("rows", config["rows"], Mapping)

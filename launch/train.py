@@ -14,9 +14,9 @@ import jax
 
 from augjax import check, data, recipe, train
 from augjax.data.named import FACTS
-from launch import common
+from launch import common, config_file
 
-CONFIG = common.config_flag("config", None, "Config file, with overrides.", lock_config=True)
+CONFIG = config_file.flag("config", "Config file, with overrides.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, new or to be continued.")
 PREVIOUS = flags.DEFINE_bool(
     "use_previous_checkpoint", False, "Go back to the last whole save if the latest was altered.")
@@ -40,7 +40,7 @@ def main() -> None:
     check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
                   "--config and --workdir", "less", "see --help")
     config = CONFIG.value
-    common.require_kind(config, "train")
+    config_file.require_kind(config, "train")
     built = recipe.build(config)  # every name is checked before a device is touched
     if config.deterministic:
         common.repeat_exactly()
@@ -60,7 +60,7 @@ def dry_run() -> None:
     check.require(CONFIG.value is not None, "launch.train --dry_run", "--config", "none",
                   "see --help")
     config = CONFIG.value
-    common.require_kind(config, "train")
+    config_file.require_kind(config, "train")
     name, size = config.data.name, config.data.image_size or None
     known = data.described(name, size) if name in FACTS else None  # people's own are read
     built = recipe.build(config, known)

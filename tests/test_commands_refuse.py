@@ -13,7 +13,7 @@ from test_launch import command, ROOT
 from augjax import check, data, defaults, recipe, study
 from augjax.prepare import prepare
 from configs import quickstart
-from launch import benchmark, common
+from launch import benchmark, common, config_file
 from launch import study as launch_study
 
 sys.path.insert(0, str(ROOT / "tests/study"))
@@ -36,7 +36,7 @@ def parse(monkeypatch, config, *overrides):
     words = ["command", f"--config={config}", *overrides]
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
     monkeypatch.setattr(sys, "argv", words)
-    holder = common.config_flag("config", None, "", lock_config=True, flag_values=flags.FLAGS)
+    holder = config_file.flag("config", "")
     common._parse(words, ())
     return holder.value
 
@@ -102,9 +102,9 @@ def test_a_config_and_its_overrides_are_read(monkeypatch):
     (ConfigDict({"phases": ("rows",), "rows": {}}), "train"),
 ])
 def test_a_config_of_another_command_is_sent_there(config, command_for):
-    common.require_kind(config, command_for)
+    config_file.require_kind(config, command_for)
     other = "study" if command_for == "train" else "train"
-    assert f"Give it to launch.{command_for}." in refusal(common.require_kind, config, other)
+    assert f"Give it to launch.{command_for}." in refusal(config_file.require_kind, config, other)
     if command_for != "train":
         assert f"Give it to launch.{command_for}." in refusal(recipe.build, config)
 
@@ -138,14 +138,14 @@ def loaded(monkeypatch):
         return SimpleNamespace(name=name, value=default)
 
     def load(name, **values):
-        module = common._module(str(ROOT / f"launch/{name}.py"))
+        module = config_file._module(str(ROOT / f"launch/{name}.py"))
         for name, value in values.items():
             getattr(module, name).value = value
         return module
 
     for kind in ("string", "bool", "integer", "enum", "list"):
         monkeypatch.setattr(flags, f"DEFINE_{kind}", flag)
-    monkeypatch.setattr(common, "config_flag", flag)
+    monkeypatch.setattr(config_file, "flag", flag)
     return load
 
 
