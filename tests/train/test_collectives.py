@@ -1,5 +1,6 @@
 """What devices send each other: read from a compiled program, and no batch among it."""
 
+from flax import linen as nn
 from helpers import BATCH, objective, phase, recipe, Small
 import jax
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from augjax import augment, check, data, losses, method, models, train
 from augjax.train import dry, Source
 from augjax.train import collectives as sent
-from augjax.types import Knobs, on_views
+from augjax.types import Knobs, on_views, Outputs
 
 TEXT = """
 %add.1 (a: f32[], b: f32[]) -> f32[] {
@@ -108,6 +109,27 @@ def test_no_batch_is_gathered(fsdp, policy):
     assert "all-reduce" in kinds and ("all-gather" in kinds) == fsdp  # else nothing was tested
     learnt = 4 * found.parameters
     assert sum(one.bytes for one in found.collectives if one.kind == "all-reduce") >= learnt
+
+
+class Depthwise(nn.Module):
+    """A convolution of each channel by itself, which XLA could cut by channels instead of rows."""
+
+    @nn.compact
+    def __call__(self, x, mode):
+        x = nn.relu(nn.Conv(32, (1, 1), name="expand")(x))
+        x = nn.relu(nn.Conv(32, (3, 3), feature_group_count=32, name="depthwise")(x))
+        return Outputs(nn.Dense(10, name="head")(x.mean((1, 2))), {}, x.mean((1, 2)))
+
+
+def test_weights_in_parts_are_gathered_and_no_map_is_sent_instead():
+    net = models.from_linen(Depthwise(), PIXELS, [0.5] * 3, [0.25] * 3)
+    built = recipe(phase(made=objective(nets={"student": net})), data=data.described("cifar10"),
+                   resident=False, fsdp=True)
+    (found,) = train.needs(built, train.make_mesh(jax.devices()))
+    assert {one.kind for one in found.collectives} == {"all-gather", "all-reduce"}
+    assert not found.rows
+    gathered = sum(one.bytes for one in found.collectives if one.kind == "all-gather")
+    assert gathered <= 4 * found.parameters  # each once
 
 
 def test_pairs_and_picks_over_the_whole_batch_are_found():
