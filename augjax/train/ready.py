@@ -129,7 +129,12 @@ def compile_step(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) -
 def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
     """Compiles (or finds) the `evaluate` of what the phase has trained."""
     objective, whole = phase.objective, sharding.replicated(shared.mesh)
-    judge = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
+    judged = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
+
+    def judge(counts, params, stats, transform, batch):
+        used = sharding.gathered((params, stats, transform), shared.mesh)
+        return judged(counts, *used, batch)
+
     counts = jax.tree.map(lambda x: sharding.place(x, whole), evaluate.zeros(phase.asked))
     arguments = (counts, state.params, state.stats, state.transform,
                  batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))

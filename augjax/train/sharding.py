@@ -45,6 +45,15 @@ def state_shardings(mesh: Mesh, state: PyTree, fsdp: bool) -> PyTree:
     return jax.tree.map(shard, state)
 
 
+def gathered(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Inside a program: the same arrays, whole on every device.
+
+    So weights that are kept in parts (FSDP) come to where they are used. Left to choose, XLA cuts
+    depthwise convolutions by channels instead and sends the maps of every batch around.
+    """
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
 def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """Puts a host array, the same in every process, on the mesh."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -110,7 +110,10 @@ def make_step(update: Update, mesh: Mesh, log_every: int) -> Callable:
         knobs = jax.tree.map(lambda table: table[index], plan.knobs)
         batch = source if isinstance(source, Batch) else take(source, plan.order[index])
         batch = jax.lax.with_sharding_constraint(batch, sharding.over_data(mesh))
-        after, metrics = update(whole(replace(state, frozen=frozen), mesh), batch, knobs)
+        params, stats, transform, frozen = sharding.gathered(
+            (state.params, state.stats, state.transform, frozen), mesh)
+        before = replace(state, params=params, stats=stats, transform=transform, frozen=frozen)
+        after, metrics = update(before, batch, knobs)
         meters = count(state.meters, metrics, state.step, log_every)
         report = {
             "metrics": jax.tree.map(lambda total: total / meters.steps, meters.sums),
@@ -119,18 +122,6 @@ def make_step(update: Update, mesh: Mesh, log_every: int) -> Callable:
         return replace(after, frozen={}, meters=meters), report
 
     return step
-
-
-def whole(state: TrainState, mesh: Mesh) -> TrainState:
-    """The state with the weights that networks use, theirs and frozen ones', whole on each device.
-
-    Where they are kept in parts (FSDP) they are gathered for the step. Left to choose, XLA cuts
-    depthwise convolutions by channels instead and sends every batch's maps around for it.
-    """
-    used = state.params, state.stats, state.transform, state.frozen
-    params, stats, transform, frozen = jax.lax.with_sharding_constraint(
-        used, sharding.replicated(mesh))
-    return replace(state, params=params, stats=stats, transform=transform, frozen=frozen)
 
 
 def take(source: Resident, index: jax.Array) -> Batch:

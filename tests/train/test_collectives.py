@@ -1,12 +1,12 @@
 """What devices send each other: read from a compiled program, and no batch among it."""
 
 from flax import linen as nn
-from helpers import BATCH, objective, phase, recipe, Small
+from helpers import BATCH, CLASSES, objective, phase, recipe, SHAPE, Small
 import jax
 import pytest
 
-from augjax import augment, check, data, losses, method, models, train
-from augjax.train import dry, Source
+from augjax import augment, check, data, losses, method, models, train, tree
+from augjax.train import dry, ready, Source
 from augjax.train import collectives as sent
 from augjax.types import Knobs, on_views, Outputs
 
@@ -118,18 +118,25 @@ class Depthwise(nn.Module):
     def __call__(self, x, mode):
         x = nn.relu(nn.Conv(32, (1, 1), name="expand")(x))
         x = nn.relu(nn.Conv(32, (3, 3), feature_group_count=32, name="depthwise")(x))
-        return Outputs(nn.Dense(10, name="head")(x.mean((1, 2))), {}, x.mean((1, 2)))
+        return Outputs(nn.Dense(CLASSES, name="head")(x.mean((1, 2))), {}, x.mean((1, 2)))
 
 
-def test_weights_in_parts_are_gathered_and_no_map_is_sent_instead():
-    net = models.from_linen(Depthwise(), PIXELS, [0.5] * 3, [0.25] * 3)
-    built = recipe(phase(made=objective(nets={"student": net})), data=data.described("cifar10"),
-                   resident=False, fsdp=True)
-    (found,) = train.needs(built, train.make_mesh(jax.devices()))
-    assert {one.kind for one in found.collectives} == {"all-gather", "all-reduce"}
-    assert not found.rows
-    gathered = sum(one.bytes for one in found.collectives if one.kind == "all-gather")
-    assert gathered <= 4 * found.parameters  # each once
+def test_weights_in_parts_are_gathered_and_no_map_is_sent_instead(tmp_path, monkeypatch):
+    sizes, compiled = {}, ready.compiled
+
+    def seen(shared, what, lower):
+        program = compiled(shared, what, lower)
+        for one in sent.collectives(program.as_text(), 8):
+            sizes.setdefault(what[0], {}).setdefault(one.kind, []).append(one.bytes)
+        return program
+
+    monkeypatch.setattr(ready, "compiled", seen)
+    net = models.from_linen(Depthwise(), SHAPE, [0.5] * 3, [0.25] * 3)
+    made = recipe(phase(made=objective(nets={"student": net}), epochs=1), fsdp=True)
+    train.run(made, tmp_path, devices=jax.devices())
+    assert set(sizes["step"]) == {"all-gather", "all-reduce"} == set(sizes["evaluate"])
+    parameters = 4 * tree.count(jax.eval_shape(net.init, jax.random.key(0))[0])
+    assert 0.5 * parameters < sum(sizes["step"]["all-gather"]) <= parameters  # each once
 
 
 def test_pairs_and_picks_over_the_whole_batch_are_found():
