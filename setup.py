@@ -20,7 +20,8 @@ setup(
         "flatbuffers",  # which jax.export writes with
     ],
     extras_require={
-        "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"], "test": ["pytest>=9", "pytest-xdist"],
+        "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"],
+        "test": ["pytest>=9", "pytest-xdist", "hypothesis"],
         "store": ["gcsfs", "s3fs"],  # gs:// and s3://
         "onnx": ["onnx", "onnxruntime"], "peers": PEERS,
         "bench": [*PEERS, "kornia"], "tpu-compiler": ["libtpu"],

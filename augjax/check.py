@@ -144,6 +144,15 @@ def filled(what: str, given: Any, plain: Any, kinds: Mapping[str, Any], free: Se
 
 
 @contextlib.contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Puts the place in a config in front of what a part refuses."""
+    try:
+        yield
+    except AugjaxError as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+@contextlib.contextmanager
 def refusing(what: str, expected: str, fix: str) -> Iterator[None]:
     """Says as ConfigError what a part, far below, made of values that it cannot work with."""
     try:

@@ -64,7 +64,7 @@ def phase(**changes: Any) -> ConfigDict:
         "init_fresh": (),  # globs of layers that start anew: ("head/*",)
         "teacher": NONE,  # none | phase:NAME | run:DIR[#PHASE[@STEP]]
         "teacher_weights": "raw",
-        "onlookers": {},  # more frozen networks, {name: source}, for terms that name them
+        "onlookers": {},  # more frozen networks, {name: source}, raw weights, that terms name
         "peers": {},  # networks that learn beside the student, {name: peer(...)}
         "trains": ("*",),
         "views": {"train": view()},
@@ -164,7 +164,7 @@ def pick(kind: str = "keep_all", **changes: Any) -> ConfigDict:
 
     keep_all | top (the best `share` of the rows of `views` by `criterion` kl | teacher_entropy |
     student_entropy, as one view `name`: CutMix-pick) | teacher_filter (of an image's rows in
-    `view`, the one that the teacher knows best and the student least)
+    `view`, the one that the teacher knows best and the student least); none asks onlookers
     """
     fields = {
         "top": {"criterion": "kl", "views": ("mixed",), "share": 0.5, "name": "picked",
@@ -210,8 +210,8 @@ def schedule(kind: str = "constant", stop: float = 0.0, epochs: tuple[float, ...
     constant | linear, cosine (to `stop`) | piecewise (times `factors`, each once so many of
     `epochs` are over) | exponential (times `factor` after every `every_epochs`) | table (through
     `points` at `epochs`, the scalar itself unused) | sparsity (one value for the phase, through
-    `points` at `sparsities`, by that of its mask, 0 without one); cosine, piecewise and
-    exponential may rise from 0 over `warmup_epochs` first
+    `points` at `sparsities`, by that of its mask, 0 without one); over `warmup_epochs` cosine and
+    piecewise are times a linear rise from 0 to 1, and exponential rises from 0 to its value there
     """
     return ConfigDict({"kind": kind, "stop": float(stop), "epochs": epochs, "factors": factors,
                        "points": points, "warmup_epochs": float(warmup_epochs),

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from augjax import check, compress, data, defaults, ladder, losses, method, parts, train
-from augjax.parts import Pictures
+from augjax import builders, check, compress, data, defaults, ladder, losses, method, train
+from augjax.builders import Pictures
 from augjax.search import check_search, checked_fields, Search
 from augjax.train import Branches, files, Phase, Recipe, Source
 from augjax.types import Edit, Knobs
@@ -154,27 +154,28 @@ def build_phase(name: str, block: ConfigDict, pictures: Pictures, before: Mappin
     check.require(0 < block.epochs <= MOST_EPOCHS, f"{name}.epochs", f"more than 0 and at most "
                   f"{MOST_EPOCHS:,}", block.epochs, "a fraction of an epoch will do")
     frozen, init = _frozen(name, block, before), _init(name, block, before)
-    learners = {"student": parts.build_net(block.model, pictures)} | {
-        peer: parts.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
+    learners = {"student": builders.build_net(block.model, pictures)} | {
+        peer: builders.build_net(fields.model, pictures) for peer, fields in block.peers.items()}
     onlookers = {who: _trained(source, before).objective.nets[source.learner]
                  for who, source in frozen.items()}
-    transform, edits = parts.build_transform(name, block.transform)
+    transform, edits = builders.build_transform(name, block.transform)
     _keep_pruned(name, edits, init, before)
-    shown = parts.build_views(name, block, pictures)
-    pick, seen = parts.build_pick(name, block)
-    knobs = parts.build_knobs(name, block, shown.policies)
+    shown = builders.build_views(name, block, pictures)
+    pick, seen = builders.build_pick(name, block)
+    knobs = builders.build_knobs(name, block, shown.policies)
     objective = method.Objective(
         nets=learners | onlookers, learners=tuple(learners), views=shown.views(),
-        terms={term: parts.build_term(f"{name}.terms.{term}", fields, seen)
+        terms={term: builders.build_term(f"{name}.terms.{term}", fields, seen)
                for term, fields in block.terms.items()},
         pick=pick,
         transform=transform, trains=tuple(block.trains),
     )
+    builders.check_heard(name, block, frozen)
     return Phase(
         name=name, objective=objective, knobs=knobs, epochs=block.epochs,
-        batch_size=block.batch_size, optimizer=parts.build_optimizer(name, block.optimizer),
+        batch_size=block.batch_size, optimizer=builders.build_optimizer(name, block.optimizer),
         init=init, frozen=frozen,
-        edits=edits, combine=parts.build_combine(name, block.combine, tuple(block.terms)),
+        edits=edits, combine=builders.build_combine(name, block.combine, tuple(block.terms)),
         ema=block.ema or None, accumulate=block.accumulate,
         evaluate_epochs=block.eval.every_epochs,
         evaluate_batch=block.eval.batch_size, branches=_branches(name, block),

@@ -42,7 +42,7 @@ class Setting(NamedTuple):
     scale: Scale
     dataset: str
     taps: tuple[str, ...]  # of student and teacher
-    project: str = "none"  # "student" where their channels differ (spec D13)
+    project: str = "none"  # "teacher" where their channels differ (spec D13)
 
 
 # --- trainings and searches ----------------------------------------------------------------------

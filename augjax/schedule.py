@@ -29,7 +29,8 @@ def linear(start: float, stop: float) -> Schedule:
 
 
 def cosine(start: float, stop: float = 0.0, warmup_epochs: float = 0.0) -> Schedule:
-    """Half a cosine from `start` to `stop` over the phase, after a linear rise from 0."""
+    """Half a cosine from `start` to `stop` over the phase, times a linear rise from 0 to 1 over its
+    first `warmup_epochs`: with these it never reaches `start`."""
 
     def value(clock):
         falling = stop + (start - stop) * 0.5 * (1 + np.cos(np.pi * np.asarray(clock.progress)))

@@ -148,12 +148,15 @@ class Term(NamedTuple):
 
     `per_example` promises a mean over rows of what each row gives by itself, so that a batch may
     be seen in parts (gradient accumulation); pairs of rows and sums over rows are nothing such.
+    `images` says that it keeps something for images of index 0 to `images` - 1, as a memory does;
+    a larger training set is refused (`train.phases.check_recipe`).
     """
 
     init: Callable[..., tuple[Params, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
     per_example: bool = False
     notes: Callable[[Params, PyTree], Mapping[str, jax.Array]] = lambda params, state: {}
+    images: int | None = None  # None: it keeps nothing of single images
 
 
 def stateless(loss: Callable[[Signals], jax.Array], per_example: bool = False) -> Term:

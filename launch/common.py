@@ -25,7 +25,8 @@ def run(main: Callable[..., None], positionals: tuple[str, ...] = ()) -> None:
         app.run(lambda arguments: main(*arguments[1:]),
                 flags_parser=lambda arguments: _parse(arguments, positionals))
     except check.AugjaxError as error:
-        print(f"\n{type(error).__name__}: {error}", file=sys.stderr)
+        on = ". The same command goes on." if isinstance(error, check.Preempted) else ""
+        print(f"\n{type(error).__name__}: {error}{on}", file=sys.stderr)
         leave(error.exit_code)
 
 

@@ -3,9 +3,20 @@
 python -m launch.convert --source=timm --model=resnet50 --weights=model.safetensors --workdir=DIR
 
 Sources: timm, torchvision, repdistiller (safetensors files) and flax (the ResNet-50 of its ImageNet
-example: a msgpack file or an Orbax folder). Then --config.student.teacher=run:DIR,
---config.student.init=run:DIR or `python -m launch.evaluate --workdir=DIR`. With --data_dir the
-accuracy on some test images is measured at once.
+example: a msgpack file or an Orbax folder). With --data_dir the accuracy on some test images is
+measured at once. A network of your own classes needs their images, prepared by launch.prepare; its
+logits stand in the order of the names of their folders, as torchvision's ImageFolder has them:
+
+python -m launch.convert --source=torchvision --model=resnet18 --weights=my.safetensors \\
+    --data=photos --data_dir=DATA --workdir=DIR
+
+Then `python -m launch.evaluate --workdir=DIR`, --config.student.init=run:DIR, or a teacher, to whom
+a term must listen:
+
+python -m launch.train --config=configs/cifar/resnet20.py --config.student.teacher=run:DIR \\
+    --config.student.terms='{"ce": {"kind": "cross_entropy"}, "kd": {"kind": "hinton"}}' \\
+    --config.data.name=photos --config.data.dir=DATA --config.data.image_size=32 \\
+    --config.data.resident=False --workdir=STUDENT
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +37,8 @@ MODEL = flags.DEFINE_string("model", None, "The model's name there; timm's may c
 WEIGHTS = flags.DEFINE_string("weights", None, "A .safetensors file (flax: its checkpoint).")
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder to be made.")
 DATA = flags.DEFINE_string("data", "", "Data set that it tells apart, if not the source's own.")
-DATA_DIR = flags.DEFINE_string("data_dir", "", "Where that data set lies, to measure accuracy.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Where that data set lies: to measure accuracy, and to know your own classes.")
 MEAN = flags.DEFINE_list("mean", [], "Three numbers, of pixels / 255; else the source's own.")
 STD = flags.DEFINE_list("std", [], "Three numbers, of pixels / 255; else the source's own.")
 RESOLUTION = flags.DEFINE_integer("resolution", 0, "Pixels a side that it sees; else its own.")
@@ -40,7 +52,7 @@ def main() -> None:
     exchange.require_new(WORKDIR.value)
     converted = exchange.convert(
         SOURCE.value, MODEL.value, WEIGHTS.value, DATA.value or None, numbers(MEAN), numbers(STD),
-        RESOLUTION.value)
+        RESOLUTION.value, DATA_DIR.value or None)
     config = config_of(converted, DATA_DIR.value)
     probe = probe_of(config) if DATA_DIR.value else None
     common.cache_compilations()
@@ -57,12 +69,14 @@ def numbers(flag: flags.FlagHolder) -> tuple[float, ...]:
 
 
 def config_of(converted: exchange.Converted, data_dir: str = "") -> ConfigDict:
-    """What rebuilds the network; as much of it as is seen at once fits into a few GB."""
+    """What rebuilds the network, and trains nothing; as many images as it sees at once fit into a
+    few GB."""
     at_once = 512 if converted.model["image_size"] <= 64 else 64
     return defaults.config(
         phases={exchange.PHASE: defaults.phase(
-            model=defaults.model(**converted.model), eval={"batch_size": at_once})},
-        data={"name": converted.data, "dir": data_dir},
+            model=defaults.model(**converted.model), batch_size=1,
+            eval={"batch_size": at_once})},
+        data={"name": converted.data, "dir": data_dir, "image_size": converted.cut},
     )
 
 

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from augjax import check, exchange, parts, recipe, train
+from augjax import builders, check, exchange, recipe, train
 from launch import common
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder.")
@@ -40,9 +40,9 @@ def main() -> None:
     phase, block = built.phase(name), recipe.expanded(config)[name]
     learner, domain = asked(phase)
     source = train.Source(name, WORKDIR.value, STEP.value or None, WEIGHTS.value, learner, phase)
-    pictures = parts.Pictures(built.data.name, built.data.classes, built.data.image_shape)
+    pictures = builders.Pictures(built.data.name, built.data.classes, built.data.image_shape)
     own = block.model if learner == "student" else block.peers[learner].model
-    model = parts.describe_net(own, pictures)
+    model = builders.describe_net(own, pictures)
     common.cache_compilations()
     found = exchange.export(source, built, model, OUT.value, FORMAT.value, domain,
                             DATA_NOTE.value)

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
-make_environment
+make_environment ""
 
 workdir="${WORKDIR:-runs/quickstart-$(date +%Y%m%d-%H%M%S)}"
 exec python -m launch.train --config=configs/quickstart.py --workdir="$workdir" "$@"

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 import functools
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_sample_image
@@ -17,7 +19,8 @@ from augjax.train import Phase, Recipe, start
 from augjax.types import Batch, Knobs, Rows, Term, identity
 
 TILE = 96  # pixels: about what pictures are enlarged to, by a whole number
-FONT_SIZE, LINE, GAP = 11, 13, 8
+FONT = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")  # Pillow's has no umlauts
+FONT_SIZE, LINE, GAP = 10, 13, 8
 INK, SOFT, PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
 COLUMNS = 7  # levels of an operation
 
@@ -76,7 +79,7 @@ def levels(chosen: maps.MagnitudeMap, low: float, count: int) -> list[float]:
 def lookup(
     chosen: maps.MagnitudeMap, op: str, level: float, negative: bool, height: int, width: int
 ) -> jax.Array:
-    """[ROW] int32: the row of an operation, in the middle of the picture where it has a place."""
+    """[ROW] int32: the row of an operation, a cutout always by the same draws."""
     draws = maps.Draws(*map(jnp.uint32, (0xFFFFFFFF if negative else 0, width // 2, height // 2)))
     rows = chosen.rows(height, width)
     return rows(jnp.int32(chosen.ops.index(op)), jnp.float32(level), draws)
@@ -244,11 +247,11 @@ class Tile(NamedTuple):
 
 def sheet(title: str, rows: list[tuple[str, list[Tile]]]) -> Image.Image:
     """Rows of tiles, the name of each row on its left, the title above."""
-    font = ImageFont.load_default(FONT_SIZE)
+    font = ImageFont.truetype(FONT, FONT_SIZE)
     height, width = rows[0][1][0].pixels.shape[:2]
     scale = max(1, round(TILE / width))
     words = [line for _, tiles in rows for tile in tiles for line in tile.captions]
-    across = GAP + max(width * scale, *(int(font.getlength(line)) + 1 for line in words))
+    across = GAP + max([width * scale, *(int(font.getlength(line)) + 1 for line in words)])
     margin = 2 * GAP + max(int(font.getlength(head)) for head, _ in rows)
     down = height * scale
     heights = [down + LINE * max(len(tile.captions) for tile in tiles) + GAP for _, tiles in rows]

@@ -8,7 +8,7 @@ from ml_collections import config_flags
 import numpy as np
 import pytest
 
-from augjax import a2, check, defaults, losses, parts
+from augjax import a2, builders, check, defaults, losses
 from test_configs import load, ROOT
 
 TERM = "rows.a2.student.terms.ensemble"
@@ -39,7 +39,7 @@ def parsed(monkeypatch):
         config_flags.DEFINE_config_dict("config", config, flag_values=values)
         values(typed)
         block = values["config"].value.rows.a2.student.terms.ensemble
-        return block, parts.build_term(TERM, block, ())
+        return block, builders.build_term(TERM, block, ())
 
     return parse
 

@@ -48,7 +48,7 @@ def test_functions_fit_a_screen(path):
 
 def test_every_room_is_named_but_what_configs_alone_need():
     rooms = {path.stem for path in (Path(augjax.__file__).parent).iterdir() if path.stem[0] != "_"}
-    assert set(augjax.__all__) == rooms - {"a2", "ladder", "pairs", "role_wise"}
+    assert set(augjax.__all__) == rooms - {"a2", "builders", "ladder", "pairs", "role_wise"}
     assert [augjax.__getattr__(name).__name__ for name in augjax.__all__] == [
         f"augjax.{name}" for name in augjax.__all__]
     assert not hasattr(augjax, "augmentt")

@@ -13,12 +13,13 @@ FLOORS = {
     "train": 3,
     "search": 4, "study": 4, "exchange": 4,
     "defaults": 5, "papers": 5, "pairs": 5, "a2": 5, "role_wise": 5, "parts": 5, "ladder": 5,
+    "builders": 5,
     "recipe": 5,
 }
 BESIDE = {  # what a single file may import of its own floor
     "schedule": {"check", "types"}, "tree": set(), "check": set(), "types": {"check"},
-    "recipe": {"parts", "defaults", "ladder"}, "ladder": {"parts", "defaults"},
-    "parts": {"defaults"}, "defaults": set(),
+    "recipe": {"builders", "defaults", "ladder"}, "ladder": {"parts", "defaults"},
+    "builders": {"parts", "defaults"}, "parts": set(), "defaults": set(),
     "papers": {"defaults"}, "pairs": {"defaults", "papers"}, "a2": {"defaults"},
     "role_wise": {"defaults", "papers"},
 }

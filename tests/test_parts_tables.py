@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_transforms_config import PICTURES, phases_of, shown
 
-from augjax import augment, check, compress, defaults, parts, tree
+from augjax import augment, builders, check, compress, defaults, parts, tree
 from augjax.types import Transform
 
 
@@ -56,9 +56,9 @@ def test_mask_and_dorefa_are_composed_as_the_spec_says(monkeypatch):
 def test_a_rate_below_0_is_refused(rate):
     block = defaults.phase(optimizer=defaults.optimizer(**rate))
     with pytest.raises(check.ConfigError, match="learning_rate: expected 0 or more"):
-        parts.build_rate("student", block)
+        builders.build_rate("student", block)
     still = defaults.phase(optimizer=defaults.optimizer(learning_rate=0.0))
-    assert parts.build_rate("student", still) == 0.0
+    assert builders.build_rate("student", still) == 0.0
 
 
 def test_a_replayed_policy_keeps_its_counts(tmp_path):
@@ -69,7 +69,7 @@ def test_a_replayed_policy_keeps_its_counts(tmp_path):
 
     def counts(**options):
         block = defaults.policy("replay", schedule=str(path), **options)
-        return parts.build_policy("here", block, 1, PICTURES).counts
+        return builders.build_policy("here", block, 1, PICTURES).counts
 
     np.testing.assert_array_equal(counts(), augment.pba(entries, entries).counts)
     np.testing.assert_array_equal(counts(counts=(0.0, 0.0, 1.0)), np.float32([0, 0, 1]))

@@ -1,84 +1,25 @@
 """launch/tpu_pod.sh and slurm.sbatch with stand-ins for gcloud, srun and scontrol on this machine.
 
-The stand-ins note what they were asked and answer as they are told; one of them runs the command of
-a pod of two workers as two real processes, and preempts them once.
+The stand-ins note what they were asked and answer as they are told; each also runs the command of
+two workers or tasks as two real processes, and that of a pod is preempted once.
 """
 
+import fcntl
 import json
 import os
 from pathlib import Path
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 
 import pytest
+from script_runs import (
+    checkout, ended, executable, GCLOUD, lines_of, PYTHON, REAL, ROOT, SRUN, train_for_real)
 
-ROOT = Path(__file__).resolve().parents[1]
-LIMIT_S = 150
 POD = {"TPU": "pod", "ZONE": "zone", "TYPE": "v5litepod-16", "VERSION": "v2", "RETRY_S": "0"}
 TRAIN = ("--config=configs/quickstart.py", "--workdir=gs://bucket/run", "--config.note=two words")
-
-GCLOUD = '''#!{python} -SE
-import json, os, signal, subprocess, sys, time
-here, words = "{here}", sys.argv[1:]
-told = json.load(open(here + "/told.json"))
-text = " ".join(words)
-with open(here + "/asked", "a") as file:
-    file.write(json.dumps(words) + "\\n")
-
-def next_of(kind, last):  # what it was told to answer, one by one
-    answer = told[kind].pop(0) if told.get(kind) else last
-    json.dump(told, open(here + "/told.json", "w"))
-    return answer
-
-def two_workers(command):
-    workers = [subprocess.Popen(["bash", "-c", command], env=os.environ | {{
-        "SLURM_JOB_ID": told["job"], "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
-        "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n), "SLURM_STEP_NUM_NODES": "1"}})
-        for n in (0, 1)]
-    rows = told["rows"]
-    if next_of("preempt", False):
-        while not (os.path.exists(rows) and os.path.getsize(rows) > 400):
-            if any(worker.poll() is not None for worker in workers):
-                break
-            time.sleep(0.02)
-        workers[1].send_signal(signal.SIGTERM)
-    codes = [worker.wait() for worker in workers]
-    return next((code for code in codes if code), 0)
-
-if "describe" in words:
-    print(next_of("queue" if "queued-resources" in words else "state", "READY"))
-elif "ssh" in words and "launch.train" in text:
-    command = next(word for word in words if word.startswith("--command="))[10:]
-    sys.exit(two_workers(command) if "job" in told else next_of("codes", 0))
-'''
-SRUN = '''#!/bin/bash
-echo "srun $*" | head -n 1 >> {here}/asked
-while [[ $1 == --* ]]; do shift; done
-exec "$@"
-'''
-PYTHON = '''#!/bin/bash
-echo "python [${{JAX_LOCAL_DEVICE_IDS:-}}] $*" >> {here}/asked
-exit "$(cat {here}/code)"
-'''
-
-
-def executable(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
-
-
-def checkout(home: Path, extras: str, python: str) -> Path:
-    """A checkout as a worker has it, whose environment was made already, with this `python`."""
-    place = home / "augjax"
-    place.mkdir(parents=True)
-    for name in ("augjax", "configs", "launch", "setup.py"):
-        (place / name).symlink_to(ROOT / name)
-    executable(place / ".venv/bin/python", python)
-    crc = subprocess.check_output(["cksum"], stdin=open(ROOT / "setup.py")).split()[0].decode()
-    (place / ".venv" / f"augjax-{extras}-{crc}").touch()
-    return place
 
 
 class Pod:
@@ -94,13 +35,16 @@ class Pod:
         (self.here / "asked").write_text("")
         environment = {**os.environ, **POD, "HOME": str(self.here),
                        "PATH": f"{self.here}/bin:{os.environ['PATH']}", **settings}
-        return subprocess.run([ROOT / "launch/tpu_pod.sh", *arguments], env=environment, text=True,
-                              capture_output=True, check=False, timeout=LIMIT_S)
+        return ended([ROOT / "launch/tpu_pod.sh", *arguments], environment)
 
     def asked(self) -> list[str]:
         """What was asked of gcloud, in a word each."""
-        lines = map(json.loads, (self.here / "asked").read_text().splitlines())
-        return [self.word(line) for line in lines]
+        return [self.word(line) for line in lines_of(self.here / "asked")]
+
+    def command(self) -> str:
+        """What the workers were last told to run."""
+        return next(word for word in lines_of(self.here / "asked")[-1]
+                    if word.startswith("--command=")).removeprefix("--command=")
 
     @staticmethod
     def word(line: list[str]) -> str:
@@ -114,23 +58,25 @@ def pod(tmp_path) -> Pod:
     return Pod(tmp_path / "pod")
 
 
-NEW = ["create", "ssh", "scp"]
+NEW, SET_UP = ["create", "ssh", "scp"], ["describe", "ssh", "scp"]
+AGAIN = ["describe", "delete", *NEW, "train"]
+QUEUED = {"QUEUED": "1"}
 
 
 @pytest.mark.parametrize("told, settings, asked, code", [
-    ({}, {}, ["describe", "ssh", "scp", "train"], 0),
-    ({"state": [""]}, {}, ["describe", *NEW, "train"], 0),
-    ({"codes": [75, 75]}, {}, ["describe", "ssh", "scp", *["train", "describe"] * 2, "train"], 0),
-    ({"codes": [5]}, {}, ["describe", "ssh", "scp", "train", "describe"], 5),
-    ({"codes": [255], "state": ["READY", "PREEMPTED", "PREEMPTED"]}, {},
-     ["describe", "ssh", "scp", "train", "describe", "describe", "delete", *NEW, "train"], 0),
-    ({"state": [""], "queue": ["", "WAITING_FOR_RESOURCES", "ACTIVE"]}, {"QUEUED": "1"},
+    ({}, {}, [*SET_UP, "train"], 0),
+    ({"state": ["NOT_FOUND"]}, {}, ["describe", *NEW, "train"], 0),
+    ({"codes": [75, 75]}, {}, [*SET_UP, *["train", "describe"] * 2, "train"], 0),
+    ({"codes": [5]}, {}, [*SET_UP, "train", "describe"], 5),
+    ({"codes": [1], "state": ["READY", "PREEMPTED", "PREEMPTED"]}, {},
+     [*SET_UP, "train", "describe", *AGAIN], 0),
+    ({"state": ["NOT_FOUND"], "queue": ["NOT_FOUND", "WAITING_FOR_RESOURCES", "ACTIVE"]}, QUEUED,
      ["describe", *["queue describe", "queue create", "queue describe", "queue describe"], "ssh",
       "scp", "train"], 0),
-    ({"state": [""], "queue": ["SUSPENDED", "ACTIVE"]}, {"QUEUED": "1"},
-     ["describe", "queue describe", "queue delete", "queue create", "queue describe", "ssh", "scp",
-      "train"], 0),
-    ({"state": [""], "queue": ["WAITING_FOR_RESOURCES", "FAILED"]}, {"QUEUED": "1"},
+    ({"state": ["NOT_FOUND"] * 2, "queue": ["SUSPENDING", "SUSPENDED", "ACTIVE"]}, QUEUED,
+     [*["describe", "queue describe"] * 2, "queue delete", "queue create", "queue describe", "ssh",
+      "scp", "train"], 0),
+    ({"state": ["NOT_FOUND"], "queue": ["WAITING_FOR_RESOURCES", "FAILED"]}, QUEUED,
      ["describe", *["queue describe"] * 2], 1),
 ])
 def test_a_pod_is_made_where_there_is_none_and_75_means_again(pod, told, settings, asked, code):
@@ -142,34 +88,107 @@ def test_a_pod_is_made_where_there_is_none_and_75_means_again(pod, told, setting
         assert "ended with 5; not preempted, so not started again" in done.stderr
 
 
+@pytest.mark.parametrize("state", ["PREEMPTED", "TERMINATED"])
+def test_a_pod_that_was_taken_away_is_deleted_and_made_anew(pod, state):
+    assert pod("create", told={"state": [state]}).returncode == 0
+    assert pod.asked() == ["describe", "delete", *NEW]
+
+
+@pytest.mark.parametrize("state", ["CREATING", "STARTING", "RESTARTING", "REIMAGING", "REPAIRING",
+                                   "UNHIDING"])
+def test_a_passing_state_is_waited_for(pod, state):
+    done = pod("create", told={"state": [state, state]})
+    assert (done.returncode, pod.asked()) == (0, ["describe"] * 2 + SET_UP), done.stderr
+    assert f"pod is {state}; again in 0 s" in done.stderr
+
+
+@pytest.mark.parametrize("states, settings", [
+    (["STOPPED"], {}), (["STOPPING", "STOPPED"], {}), (["HIDING", "HIDDEN"], {}), (["UNKNOWN"], {}),
+    ([""], {}), (["MADE_UP"], {}), (["NOT_FOUND"], QUEUED), (["PERMISSION_DENIED"], {})])
+def test_a_pod_in_another_state_is_left_as_it_is(pod, states, settings):
+    """In the second last there is a queued resource alone, in the last gcloud does not answer."""
+    done = pod("train", *TRAIN, told={"state": states, "queue": ["ACTIVE"]}, **settings)
+    assert done.returncode == 2
+    assert {word.removeprefix("queue ") for word in pod.asked()} == {"describe"}
+    assert ("(gcloud) PERMISSION_DENIED" if "PERMISSION" in states[0] else
+            "got queued ACTIVE. It was left as it is" if settings else
+            f"to be READY, got {states[-1]}. It was left as it is") in done.stderr
+
+
+@pytest.mark.parametrize("then, asked, code", [
+    (["READY", "READY"], ["describe"] * 2, 255),
+    (["READY", "PREEMPTED", "PREEMPTED"], ["describe"] * 2 + AGAIN, 0),
+    (["PERMISSION_DENIED", "READY"], ["describe"] * 2, 255),
+])
+def test_a_lost_connection_is_not_taken_for_the_end_of_the_training(pod, then, asked, code):
+    done = pod("train", *TRAIN, told={"codes": [255], "state": ["READY", *then]})
+    assert (pod.asked(), done.returncode) == ([*SET_UP, "train", *asked], code), done.stderr
+    if code:
+        assert "launch.train may go on there" in done.stderr
+        typed = done.stderr.splitlines()[-1].split("last save: ")[1]
+        assert shlex.split(typed) == ["./launch/tpu_pod.sh", "train", *TRAIN]
+
+
+def test_a_worker_refuses_to_train_twice_at_a_time(pod):
+    """JAX would end the run that its workers are in (seen with jax 0.10: exit code 134 of both)."""
+    checkout(pod.here, "tpu,store", "#!/bin/bash\nflock -n ~/.augjax_training true || exit 7\n")
+    pod("train", *TRAIN)
+    worker = ["bash", "-c", pod.command()], {**os.environ, "HOME": str(pod.here)}
+    assert ended(*worker).returncode == 7  # it is held while launch.train runs, and let go of then
+    with open(pod.here / ".augjax_training") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        refused = ended(*worker)
+    assert (refused.returncode, refused.stderr) == (2, "launch.train runs on pod already\n")
+
+
 def test_arguments_arrive_as_they_were_given(pod):
     pod("train", *TRAIN)
-    line = json.loads((pod.here / "asked").read_text().splitlines()[-1])
-    command = next(word for word in line if word.startswith("--command="))
-    assert shlex.split(command)[-len(TRAIN):] == list(TRAIN)
-    assert "AUGJAX_POD=1" in command and "--worker=all" in line
+    assert shlex.split(pod.command())[-len(TRAIN):] == list(TRAIN)
+    assert "AUGJAX_POD=1" in pod.command()
+    assert "--worker=all" in lines_of(pod.here / "asked")[-1]
 
 
-@pytest.mark.parametrize("arguments, printed", [
-    (("create",), ["describe", *NEW]),
-    (("train", *TRAIN), ["describe", *NEW, "train"]),
-    (("collect", TRAIN[1]), ["storage"]),
-    (("collect", "--workdir=runs/a"), ["scp"]),
-    (("delete",), ["delete"]),
+@pytest.mark.parametrize("arguments, settings, printed", [
+    (("create",), {}, ["describe", *NEW]),
+    (("create",), QUEUED, ["describe", *["queue describe", "queue create"], "queue describe", "ssh",
+                           "scp"]),
+    (("train", *TRAIN), {}, ["describe", *NEW, "train"]),
+    (("collect", TRAIN[1]), {}, ["storage"]),
+    (("collect", "--workdir=runs/a"), {}, ["scp"]),
+    (("delete",), {}, ["delete"]),
 ])
-def test_a_dry_run_prints_every_command_and_runs_none(pod, arguments, printed):
-    done = pod("--dry_run", *arguments, TO=str(pod.here / "to"))
-    assert done.returncode == 0, done.stderr
-    assert pod.asked() == [] and not (pod.here / "to").exists()
+def test_a_dry_run_prints_every_command_and_runs_none(pod, arguments, settings, printed):
+    """Wherever among the words --dry_run stands; launch.train would not get it."""
+    settings = {**settings, "TO": str(pod.here / "to")}
+    for place in {0, 1, len(arguments)}:
+        done = pod(*arguments[:place], "--dry_run", *arguments[place:], **settings)
+        assert done.returncode == 0, done.stderr
+        assert pod.asked() == [] and not (pod.here / "to").exists()
+        assert "--dry_run" not in done.stdout
     pasted = {**os.environ, "PATH": f"{pod.here}/bin:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euc", done.stdout], env=pasted, check=True, stdout=subprocess.DEVNULL)
-    assert pod.asked() == printed
+    subprocess.run(["bash", "-euc", done.stdout], env=pasted, check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    assert [word.removeprefix("queue ") if not settings.get("QUEUED") else word
+            for word in pod.asked()] == printed
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--help",), ("-h",), ("create", "--help"), ("delete", "-h"), ("train", *TRAIN, "--help")])
+def test_help_prints_the_usage_alone(pod, arguments):
+    done = pod(*arguments, TPU="")
+    assert (done.returncode, done.stderr, pod.asked()) == (0, "", [])
+    assert "./launch/tpu_pod.sh [--dry_run] create\n" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("pause before another try")
 
 
 @pytest.mark.parametrize("arguments, said", [
     (("train", "--workdir=runs/a"), "lies on each worker's own disk"),
     (("train", "--config=x"), "give --workdir"),
     (("begin",), "expected create, train, collect or delete, got begin"),
+    (("create", "pod"), "expected nothing after create, got pod"),
+    (("delete", "a", "b"), "expected nothing after delete, got a b"),
+    (("delete", "--dry_run=true"), "expected --dry_run or nothing, got --dry_run=true"),
+    (("train", *TRAIN, "-dry_run"), "expected --dry_run or nothing, got -dry_run"),
     ((), "got none"),
 ])
 def test_what_cannot_work_is_refused_before_anything_is_made(pod, arguments, said):
@@ -181,32 +200,29 @@ def test_what_cannot_work_is_refused_before_anything_is_made(pod, arguments, sai
 
 def test_two_workers_are_preempted_once_and_end(pod, tmp_path):
     """Real processes: SIGTERM for one of them, both save and leave with 75, the next two end."""
-    place = checkout(pod.here, "tpu,store", f'#!/bin/bash\nexec {sys.executable} "$@"\n')
-    (place / "torch.py").write_text("raise ImportError\n")  # tensorboardX would load it for seconds
+    place = checkout(pod.here, "tpu,store", REAL)
+    for worker in ("worker0", "worker1"):  # the homes of two machines
+        (pod.here / worker).mkdir()
+        (pod.here / worker / "augjax").symlink_to(place)
     job = os.getpid()  # JAX makes its port of it, above 61,439
     workdir = tmp_path / "run"
-    done = pod(
-        "train", "--config=configs/quickstart.py", f"--workdir={workdir}",
-        "--config.phases=('teacher',)", "--config.teacher.model.name=resnet8_tiny",
-        "--config.data.limit=512", "--config.teacher.epochs=5", "--config.log.every_steps=1",
-        told={"job": str(job), "preempt": [True], "rows": str(workdir / "metrics.jsonl")},
-        SHARED="1", JAX_PLATFORMS="cpu",
-        AUGJAX_CACHE=os.path.expanduser("~/.cache/augjax/tests-launch"))
+    arguments, variables = train_for_real(place, workdir, epochs=5)
+    done = pod("train", *arguments, SHARED="1", **variables, told={
+        "job": str(job), "preempt": [True], "rows": str(workdir / "metrics.jsonl")})
     assert done.returncode == 0, done.stderr[-3000:]
     assert pod.asked() == ["describe", "ssh", "scp", "train", "describe", "train"]
     assert "preempted (exit code 75, the pod is READY)" in done.stderr
     starts = json.loads((workdir / "provenance.json").read_text())["starts"]
     assert [start["processes"] for start in starts] == [2, 2]
-    events = [json.loads(line) for line in (workdir / "events.jsonl").read_text().splitlines()]
-    begun = [event["step"] for event in events if event["event"] == "phase"]
+    begun = [event["step"] for event in lines_of(workdir / "events.jsonl")
+             if event["event"] == "phase"]
     assert begun[0] == 0 < begun[1] < 40
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    rows = lines_of(workdir / "metrics.jsonl")
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 41))
     assert json.loads((workdir / "summary.json").read_text())["phases"]["teacher"]["steps"] == 40
 
 
 # --- SLURM ---------------------------------------------------------------------------------------
-
 
 @pytest.fixture
 def slurm(tmp_path):
@@ -222,8 +238,7 @@ def slurm(tmp_path):
                        if name not in ("CUDA_VISIBLE_DEVICES", "JAX_LOCAL_DEVICE_IDS")}
         environment |= {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "77",
                         "SLURM_SUBMIT_DIR": str(place), **variables}
-        done = subprocess.run(["bash", ROOT / "launch/slurm.sbatch", *arguments], env=environment,
-                              text=True, capture_output=True, check=False, timeout=LIMIT_S)
+        done = ended(["bash", ROOT / "launch/slurm.sbatch", *arguments], environment)
         return done, (tmp_path / "asked").read_text().splitlines()
 
     return submit
@@ -255,3 +270,34 @@ def test_a_dry_job_prints_and_runs_none(slurm):
     assert (done.returncode, asked) == (0, [])
     assert done.stdout.startswith("srun ") and "--workdir=w" in done.stdout
     assert "scontrol requeue 77" in done.stdout
+
+
+def test_two_tasks_train_one_run(slurm, tmp_path):
+    """Real processes of launch.train, which find each other by SLURM's variables."""
+    workdir = tmp_path / "run"
+    arguments, variables = train_for_real(tmp_path / "augjax", workdir, epochs=1)
+    done, asked = slurm(*arguments, **variables, TASKS="2", SLURM_JOB_ID=str(os.getpid()))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(asked) == 1 and asked[0].startswith("srun ")
+    starts = json.loads((workdir / "provenance.json").read_text())["starts"]
+    assert [start["processes"] for start in starts] == [2]
+    rows = lines_of(workdir / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 9))
+    assert json.loads((workdir / "summary.json").read_text())["phases"]["teacher"]["steps"] == 8
+
+
+# --- the text of the scripts ---------------------------------------------------------------------
+
+SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / "launch/slurm.sbatch"])
+
+
+def test_no_array_is_empty():
+    """Under `set -u` bash before 4.4 (macOS has 3.2) refuses to expand one."""
+    for script in SCRIPTS:
+        assert not re.search(r"=\(\s*\)", script.read_text()), script
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    done = ended(["shellcheck", "-x", "--source-path", ROOT, *SCRIPTS], dict(os.environ))
+    assert done.returncode == 0, done.stdout

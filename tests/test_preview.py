@@ -2,20 +2,24 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from absl import flags
 import pytest
 from test_launch import command, ROOT
 
-from augjax import augment, data, losses, method, models, recipe, train
+from augjax import augment, check, data, defaults, losses, method, models, recipe, train
 from augjax.augment import maps
 from augjax.types import Knobs, stateless
-from launch import sheets
+from launch import config_file, sheets
 
-sys.path.insert(0, str(ROOT / "configs"))
+sys.path[:0] = [str(ROOT / "configs"), str(ROOT / "tests/study")]
+
+import small_study  # noqa: E402
 
 
 def test_a_config_makes_a_picture(tmp_path):
@@ -121,6 +125,110 @@ def test_quickstarts_sheet_has_a_row_per_view():
     made = recipe.build(quickstart.get_config())
     sheet = sheets.of_batch(made, made.phase("student"), 0, 3)
     assert sheet.size == sheets.of_batch(made, made.phase("student"), 1, 3).size
+
+
+# --- a row of a study ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def preview(monkeypatch, tmp_path):
+    """launch.preview with flags of its own, set to draw two images of a study's batch."""
+    def flag(name, default, *rest):
+        return SimpleNamespace(name=name, value=default)
+
+    for kind in ("string", "integer"):
+        monkeypatch.setattr(flags, f"DEFINE_{kind}", flag)
+    monkeypatch.setattr(config_file, "flag", flag)
+    module = config_file._module(str(ROOT / "launch/preview.py"))
+    module.CONFIG.value, module.OUT.value = small_study.config(), f"{tmp_path}/sheet.png"
+    module.IMAGES.value = 2
+    return module
+
+
+def drawn(preview):
+    preview.main()
+    return np.asarray(Image.open(preview.OUT.value).convert("RGB"))
+
+
+def refusal(preview):
+    with pytest.raises(check.ConfigError) as caught:
+        preview.main()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_row_is_drawn_as_its_own_run_sees_it(preview, seed):
+    """Row kd needs row plain, and yet the keys of its phase are those of the first of a run."""
+    preview.CONFIG.value = small_study.config(seeds=(seed, 1))
+    preview.ROW.value, preview.BATCH.value = "kd", 2
+    alone = small_study.training()
+    alone.seed = seed
+    made = recipe.build(alone)
+    wanted = sheets.of_batch(made, made.phase("student"), 2, 2)
+    np.testing.assert_array_equal(drawn(preview), np.asarray(wanted))
+
+
+def test_operations_are_drawn_on_the_first_image_of_a_row(preview, monkeypatch):
+    monkeypatch.setattr(preview.sheets, "of_operations", lambda name, image: Image.fromarray(image))
+    preview.ROW.value, preview.OPS.value = "plain", "torchvision"
+    image = recipe.load_data(small_study.training()).train.read([0])[0]
+    np.testing.assert_array_equal(drawn(preview), image)
+
+
+def test_phases_of_a_row_are_its_own(preview):
+    preview.ROW.value, preview.PHASE.value = "kd", "studnet"
+    assert "--phase: expected one of 'student', got 'studnet'" in refusal(preview)
+
+
+def test_a_study_needs_a_row_and_a_training_has_none(preview):
+    said = refusal(preview)
+    assert "launch.study" in said and "--row" in said and "'kd', 'plain'" in said
+    preview.ROW.value = "pain"
+    assert "Did you mean 'plain'" in refusal(preview)
+    preview.CONFIG.value = small_study.training()
+    assert "--row: expected a study" in refusal(preview)
+    preview.CONFIG.value, preview.OPS.value = None, "torchvision"
+    assert "--row: expected a study" in refusal(preview)
+
+
+@pytest.mark.parametrize("row, part", [("found", "schedule"), ("searching", "launch.search")])
+def test_a_row_whose_policy_is_not_known_yet_is_refused(preview, row, part):
+    searched = defaults.view("crop", defaults.searched())
+    replayed = defaults.view("crop", defaults.policy("replay", schedule="row:searching"))
+    searching = small_study.training(views={"train": searched})
+    with searching.unlocked():
+        searching.search = defaults.search(members=2, interval_epochs=1)
+    searching.data.holdout = 20
+    preview.CONFIG.value = small_study.config(
+        {"searching": searching, "found": small_study.training(views={"train": replayed})})
+    preview.ROW.value = row
+    said = refusal(preview)
+    assert f"--row={row}" in said and part in said
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def ink(text):
+    """Which columns of a sheet's title have any ink, and the title's pixels."""
+    tile = sheets.Tile(np.full((2, 2, 3), 255, np.uint8), ())
+    page = np.asarray(sheets.sheet(text, [("", [tile])]).convert("L"))[: sheets.LINE + sheets.GAP]
+    return (page < 200).any(0), page
+
+
+@pytest.mark.parametrize("one, other", ["äö", "ÄÖ", "éè", "ßñ", "łø", "λж"])
+def test_letters_of_class_names_are_no_boxes(one, other):
+    assert not np.array_equal(ink(one)[1], ink(other)[1])
+
+
+@pytest.mark.parametrize("text", ["sharpness x0.85", "contrast x1.15", "solarize from 213",
+                                  "7 bits", "+6 px", "+ äpfel"])
+def test_words_stand_apart(text):
+    columns, _ = ink(text)
+    edges = np.flatnonzero(columns)
+    gaps = np.diff(edges) - 1
+    between = sorted(gaps)[-text.count(" "):]
+    assert min(between) >= 3, f"{between} pixels between the words of {text!r}"
 
 
 def test_pictures_of_the_readme_are_small():

@@ -1,4 +1,7 @@
-"""Images in, images out: operations, engine, policies, crops, views. All on uint8, all exact."""
+"""Images in, images out: operations, engine, policies, crops, views. On uint8 and exact.
+
+Two exceptions: dm-pix's operations (map "pix") compute in floats, and mixup gives float32.
+"""
 
 from augjax.augment import maps, matrices, ops
 from augjax.augment.bases import BASES
@@ -25,10 +28,8 @@ from augjax.augment.mixing import (
     whole_batch,
 )
 from augjax.augment.ops import OPS
-from augjax.augment.pba_logs import schedule_of_log, schedule_of_policies
-from augjax.augment.pba_policies import (
-    check_schedule, parse_schedule, pba, PopulationPolicy, replay,
-)
+from augjax.augment.pba_logs import parse_schedule, schedule_of_log, schedule_of_policies
+from augjax.augment.pba_policies import check_schedule, pba, PopulationPolicy, replay
 from augjax.augment.policies import apply_policy, augment, draw, image_keys, Policy
 from augjax.augment.random_policies import (
     outliers,

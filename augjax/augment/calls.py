@@ -62,10 +62,10 @@ def program(
     """
     height, width, channels = image_shape
     chosen = maps.map_named(policy.map)
-    check_fill(policy.fill, channels)
+    fill = pack_fill(colour_of(policy.fill, channels), channels)
     position = np.array([chosen.ops.index(name) for name in names], np.int32)
     parameters = chosen.rows(height, width)(jnp.asarray(position)[op], level, draws)
-    parameters = parameters.at[..., 6].set(pack_fill(policy.fill, channels))
+    parameters = parameters.at[..., 6].set(fill)
     ops = names if "identity" in names else (*names, "identity")
     done = jnp.where(applies, op, ops.index("identity")).astype(jnp.int32)
     return Program(done, parameters, ops, policy.interpolation)
@@ -79,20 +79,19 @@ def number(value: Any) -> Any:
     return value if callable(value) or isinstance(value, jax.Array) else np.float32(value)
 
 
-def colour_of(fill: int | Sequence[int]) -> Fill:
-    """A fill that can be part of a program's structure. Raises ConfigError."""
-    fill = int(fill) if np.ndim(fill) == 0 else tuple(int(value) for value in fill)
-    check_fill(fill, np.size(fill))
-    return fill
+def colour_of(fill: int | Sequence[int], channels: int = 3) -> Fill:
+    """A fill as whole numbers, so that it can be part of a program's structure.
 
-
-def check_fill(fill: Fill, channels: int) -> None:
-    """Raises ConfigError unless `fill` is a pixel value or one per channel."""
-    fits = np.size(fill) in (1, channels) and channels in (1, 3)
+    Raises ConfigError unless it is a pixel value or one for each of the images' channels, 1 or 3.
+    """
+    values = np.ravel(fill)
+    fits = channels in (1, 3) and values.size in (1, channels) and values.dtype.kind in "iuf"
     check.require(
-        fits and all(0 <= value <= 255 for value in np.ravel(fill)), "fill",
-        f"a value 0..255 or {channels} of them", fill, "give pixels, not normalised values",
+        fits and all(value in range(256) for value in values), "fill",
+        "a value 0..255" + " or 3 of them" * (channels == 3), fill,
+        "give pixels, not normalised values",
     )
+    return int(values[0]) if np.ndim(fill) == 0 else tuple(int(value) for value in values)
 
 
 def check_manner(map: str, interpolation: str) -> maps.MagnitudeMap:

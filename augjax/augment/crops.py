@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from augjax import check
+from augjax.augment.calls import colour_of
 from augjax.augment.engine import check_images
 from augjax.augment.parallel import over_data
+from augjax.augment.rows import colour
 
 Layer = Callable[..., jax.Array]
 
@@ -20,10 +22,11 @@ def pad_crop(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
     """Pads every side by `pixels` of `fill`, then cuts a window of the old size anywhere in it.
 
     With 4 black pixels and 9 x 9 offsets this is RepDistiller's CIFAR crop; with 8, KT's for
-    Tiny-ImageNet. Raises ConfigError unless `pixels` are whole and at least 0, and when called for
-    other images.
+    Tiny-ImageNet. Raises ConfigError unless `pixels` are whole and at least 0 and `fill` is a
+    pixel, and when called for other images.
     """
-    _check_pixels("pad_crop", pixels)
+    _check_pixels("pad_crop", pixels, lowest=0)
+    fill = colour_of(fill)
 
     def crop(key, image):
         return dm_pix.random_crop(key, _padded(image, pixels, fill), image.shape)
@@ -35,10 +38,11 @@ def pad_crop_pba(pixels: int = 4, fill: int | Sequence[int] = 0) -> Layer:
     """`pad_crop` with offsets 0..2 `pixels` - 1: AutoAugment's and PBA's code excludes the last.
 
     Their padding is 0 after normalisation: give `mean_fill` of the data set.
-    Raises ConfigError unless `pixels` are whole and at least 1, and when called for other images.
-    Source: arcelien/pba, pba/augmentation_transforms.py.
+    Raises ConfigError unless `pixels` are whole and at least 1 and `fill` is a pixel, and when
+    called for other images. Source: arcelien/pba, pba/augmentation_transforms.py.
     """
-    _check_pixels("pad_crop_pba", pixels)
+    _check_pixels("pad_crop_pba", pixels, lowest=1)
+    fill = colour_of(fill)
 
     def crop(key, image):
         padded = _padded(image, pixels, fill)[: 2 * pixels - 1 + image.shape[0]]
@@ -70,12 +74,12 @@ def _layer(function):
 def _padded(image, pixels, fill):
     height, width, channels = image.shape
     shape = (height + 2 * pixels, width + 2 * pixels, channels)
-    field = jnp.broadcast_to(jnp.asarray(fill, jnp.uint8), shape)
+    field = jnp.broadcast_to(colour(colour_of(fill, channels), channels), shape)
     return jax.lax.dynamic_update_slice(field, image, (pixels, pixels, 0))
 
 
-def _check_pixels(layer, pixels):
+def _check_pixels(layer, pixels, lowest):
     check.require(
-        isinstance(pixels, int) and pixels >= (layer == "pad_crop_pba"), f"pad of {layer}",
-        "whole pixels from 0 on", pixels, "give the number of pixels added on each side",
+        isinstance(pixels, int) and pixels >= lowest, f"pad of {layer}",
+        f"whole pixels from {lowest} on", pixels, "give the number of pixels added on each side",
     )

@@ -101,7 +101,7 @@ def _by_families(images, program, forms):
 
 
 def check_images(images: jax.Array) -> None:
-    """Raises ConfigError unless images are uint8 [B, H, W, 1 or 3] of at most LARGEST a side."""
+    """Raises ConfigError unless images are uint8 [B, H, W, 1 or 3], 1 to LARGEST pixels a side."""
     what = f"{images.dtype}{list(images.shape)}"
     check.require(
         images.ndim == 4 and images.shape[-1] in (1, 3), "images", "[B, H, W, C] with C of 1 or 3",
@@ -110,6 +110,10 @@ def check_images(images: jax.Array) -> None:
     check.require(
         images.dtype == jnp.uint8, "images", "uint8 pixels 0..255", what,
         "augment before normalising; convert floats with (x + 0.5).astype(uint8)",
+    )
+    check.require(
+        images.size > 0, "images", "at least one, of at least one pixel", what,
+        "leave an empty batch out",
     )
     check.require(
         max(images.shape[1:3]) <= LARGEST, "images", f"at most {LARGEST} pixels a side", what,

@@ -13,7 +13,7 @@ import numpy as np
 
 from augjax import check
 from augjax.augment.crops import Layer
-from augjax.augment.calls import check_fill, check_probability, number, uniform
+from augjax.augment.calls import check_probability, colour_of, number, uniform
 from augjax.augment.engine import check_images, Program
 from augjax.augment.ops import cutout
 from augjax.augment.parallel import over_data
@@ -67,13 +67,14 @@ def cutout_square(side: int = 16, fill: Fill = 0) -> Layer:
     With side 16 and the mean as fill this is AutoAugment's and PBA's last layer on CIFAR. A layer,
     (keys [B], images [B, H, W, C] uint8) -> images.
 
-    Raises ConfigError for a side that is not even and positive, and when called for other images
-    or a fill that is no pixel of theirs.
+    Raises ConfigError for a side that is not even and positive and a fill that is no pixel, and
+    when called for other images or where the fill has other channels.
     """
     check.require(
         isinstance(side, int) and side >= 2 and side % 2 == 0, "side of cutout_square",
         "an even number of pixels from 2 on", side, "the square reaches side / 2 to every side",
     )
+    fill = colour_of(fill)
 
     def layer(keys, images, policy=None):
         del policy
@@ -98,11 +99,12 @@ def random_erasing(
     Without a probability the layer takes the one that stands in the view's `with_erasing`.
     A box of a share of the image drawn uniformly from `area`, height over width log-uniformly
     from 0.3 to 1/0.3, anywhere inside; an image for which ten such boxes do not fit stays whole.
-    Raises ConfigError for shares outside their range, and when called as `cutout_square`, or where
-    the view has no such probability.
+    Raises ConfigError for shares outside their range and a fill that is no pixel, when called as
+    `cutout_square`, and where the view has no such probability.
     Source: Zhong et al. 2017; timm/data/random_erasing.py.
     """
     check_erasing(0.0 if probability is None else probability, area)
+    fill = colour_of(fill)
 
     def layer(keys, images, policy=None):
         _check(images, fill)
@@ -196,4 +198,4 @@ def check_erasing(probability: float, area: tuple[float, float]) -> None:
 
 def _check(images, fill):
     check_images(images)
-    check_fill(fill, images.shape[-1])
+    colour_of(fill, images.shape[-1])

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from augjax import check
 from augjax.augment import matrices
 from augjax.augment.rows import ROW
 
@@ -151,7 +152,7 @@ def tabulated(
 def row(operation: str, value: Any, height: int, width: int) -> "np.ndarray | list[int]":
     """The row of an operation, from the value that Pillow would be handed."""
     match operation:
-        case "identity" | "autocontrast" | "equalize" | "invert":
+        case _ if value is None:
             return []
         case "posterize" | "solarize_add" | "add_solarize":
             return [int(value)]
@@ -173,7 +174,9 @@ def row(operation: str, value: Any, height: int, width: int) -> "np.ndarray | li
             return [float_pattern(number) for number in value]
         case _ if operation.startswith("pix_"):
             return [float_pattern(value)]
-    raise AssertionError(operation)  # a map names only operations that stand here
+    raise check.ConfigError(check.sentence(
+        f"operation {operation!r}", "a case in augment.levels.row", "none",
+        "write there what its value becomes for the engine"))
 
 
 def float_pattern(factor: float) -> int:

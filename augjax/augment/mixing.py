@@ -59,8 +59,10 @@ def check_mixing(numbers: object) -> None:
         return not callable(value) and not isinstance(value, jax.core.Tracer)
 
     if concrete(numbers.alpha):
+        alpha, float32 = np.asarray(numbers.alpha), np.finfo(np.float32)
+        inside = (alpha >= float32.tiny) & (alpha <= float32.max)  # beyond, shares would be NaN
         check.require(
-            bool(np.all(np.asarray(numbers.alpha) > 0)), "alpha of beta_mixing", "a number above 0",
+            bool(np.all(inside)), "alpha of beta_mixing", "a finite number above 0",
             numbers.alpha, "1 draws shares uniformly; probability=0 mixes nothing",
         )
     if concrete(numbers.probability):

@@ -1,6 +1,7 @@
-"""Lineages as schedules to be replayed: the rule, and the logs that were published.
+"""Lineages as schedules to be replayed: the rule, and the files they come in.
 
-Of PBA's authors and of role_wise_kd; `search` makes its own schedule.json by the same rule.
+Published logs are PBA's authors' and role_wise_kd's; `search` writes its own schedule.json by the
+same rule.
 """
 
 import ast
@@ -12,7 +13,7 @@ from augjax import check
 from augjax.augment.maps import PBA_OPS
 from augjax.augment.pba_policies import check_schedule, VERSION
 
-EPOCHS = 200  # of the searches on CIFAR
+EPOCHS = 200  # of the searches on CIFAR; PBA's on SVHN had 160 (pba/scripts/search.sh)
 
 
 def schedule_of_policies(
@@ -52,6 +53,24 @@ def schedule_of_policies(
     return schedule
 
 
+def parse_schedule(text: str, searched_epochs: int = EPOCHS) -> dict[str, Any]:
+    """The schedule in the text of a schedule.json or a published log, checked.
+
+    A log, which does not carry it, takes the length of its search from `searched_epochs`: 200 on
+    CIFAR, 160 on SVHN. Raises ConfigError.
+    """
+    if text.startswith("["):
+        return schedule_of_log(text, searched_epochs)
+    try:
+        schedule = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise check.ConfigError(check.sentence(
+            "schedule", "JSON", f"{error.msg} in line {error.lineno}",
+            "give the schedule.json that a search wrote")) from error
+    check_schedule(schedule)
+    return schedule
+
+
 def schedule_of_log(text: str, epochs: int = EPOCHS) -> dict[str, Any]:
     """The schedule.json of a winner's log, checked.
 
@@ -65,7 +84,7 @@ def schedule_of_log(text: str, epochs: int = EPOCHS) -> dict[str, Any]:
 
     Args:
       text: a file of pba/schedules, or a pbt_policy file of role-kd's results.
-      epochs: of the whole search.
+      epochs: of the whole search, which a log does not carry.
 
     Raises ConfigError for anything else. Source: spec P1 and P6.
     """

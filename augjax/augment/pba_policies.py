@@ -6,7 +6,6 @@ Source: Ho et al. 2019; spec P1, P2, P6.
 """
 
 from collections.abc import Mapping, Sequence
-import json
 from typing import Any
 
 import jax
@@ -168,18 +167,6 @@ def replay(
         of_epoch("probabilities"), of_epoch("levels"), counts, tuple(schedule["ops"]),
         schedule["map"], fill, interpolation,
     )
-
-
-def parse_schedule(text: str) -> dict[str, Any]:
-    """The schedule in a schedule.json's text, checked. Raises ConfigError."""
-    try:
-        schedule = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise check.ConfigError(check.sentence(
-            "schedule", "JSON", f"{error.msg} in line {error.lineno}",
-            "give the schedule.json that a search wrote")) from error
-    check_schedule(schedule)
-    return schedule
 
 
 def stretched(lengths: Sequence[int], epochs: int) -> list[int]:

@@ -49,8 +49,8 @@ def apply_policy(keys: jax.Array, images: jax.Array, policy: Policy) -> jax.Arra
 def augment(key: jax.Array, policy: Policy, images: jax.Array) -> jax.Array:
     """Augments uint8 [B, H, W, C] by itself, inside anybody's jitted step. Raises ConfigError.
 
-    The same bits on any number of devices and on every backend: image b draws from `key` folded
-    with b.
+    The same bits on any number of devices and, but for dm-pix's float operations (map "pix"), on
+    every backend: image b draws from `key` folded with b.
     """
     engine.check_images(images)
     return apply_policy(image_keys(key, images.shape[0]), images, policy)

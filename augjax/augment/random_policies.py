@@ -104,8 +104,8 @@ def randaugment(
                    uniform between 0 and `magnitude` instead
 
     timm's "rand-m9-mstd0.5-inc1" is `randaugment(9, map="timm_inc", probability=0.5, noise=0.5)`,
-    except that timm chooses bilinear or bicubic sampling by chance. Raises ConfigError.
-    Source: Cubuk et al. 2020; spec B3.
+    except that timm also fills with the mean (`fill=mean_fill(mean)`) and chooses bilinear or
+    bicubic sampling by chance. Raises ConfigError. Source: Cubuk et al. 2020; spec B3.
     """
     maps.check_level(calls.check_manner(map, interpolation), magnitude)
     calls.check_layers(num_layers)

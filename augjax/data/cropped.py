@@ -118,18 +118,18 @@ def training_crop(encoded: bytes, cut: Cut, seed: int, epoch: int, index: int) -
     """
     bits, at = crop_bits(seed, epoch, index), baseline_height(encoded)
     if at is None:
-        picture = _opened(encoded)
+        picture = opened(encoded)
         return _resized(picture, random_box(bits, picture.height, picture.width), cut)
     height, width = (int.from_bytes(encoded[at + i : at + i + 2]) for i in (0, 2))
     box = random_box(bits, height, width)
     rows = height if _draft_helps(box, cut) else min(height, box[0] + box[2] + _MARGIN)
     shorter = b"".join((encoded[:at], rows.to_bytes(2), memoryview(encoded)[at + 2 :]))
-    return _resized(_opened(shorter), box, cut)
+    return _resized(opened(shorter), box, cut)
 
 
 def evaluation_crop(encoded: bytes, cut: Cut) -> np.ndarray:
     """The centre of an image by the rule's own measure: [size, size, 3] uint8."""
-    picture = _opened(encoded)
+    picture = opened(encoded)
     if cut.rule == "efficientnet":
         return _resized(
             picture, efficientnet_box(picture.height, picture.width, cut.size), cut)
@@ -156,7 +156,8 @@ def baseline_height(encoded: bytes) -> int | None:
     return None
 
 
-def _opened(encoded: bytes) -> Image.Image:
+def opened(encoded: bytes) -> Image.Image:
+    """The image, not yet decoded. Raises what Pillow raises, in words that a person can read."""
     try:
         return Image.open(io.BytesIO(encoded))
     except UnidentifiedImageError as error:  # whose own words are an address in memory

@@ -1,22 +1,20 @@
 """Images from a TFDS folder of array_record files, without TensorFlow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import functools
-import io
 from pathlib import Path
 import threading
 
 from array_record.python.array_record_module import ArrayRecordReader
 import numpy as np
-from PIL import Image
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 import tqdm
 
 from augjax import check
 from augjax.data import stored_labels
-from augjax.data.cropped import Cut, cut_to
+from augjax.data.cropped import Cut, cut_to, opened
 from augjax.data.prepared import AGAIN, metadata, prepared_folder
 from augjax.data.source import Dataset, Source, read_only, require_labels
 
@@ -98,7 +96,8 @@ class Records:
 
     def _connect(self) -> None:
         builder = tfds.builder_from_directory(self.folder)
-        _require_whole(builder.info.splits[self.split])
+        self._parts = builder.info.splits[self.split].file_instructions
+        _require_whole(self._parts)
         self._raw = builder.as_data_source(
             self.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
@@ -173,37 +172,35 @@ class Records:
         found = self._examples_or_errors(positions)
         return [attempt(place, *pair) for place, pair in enumerate(zip(positions, found))]
 
-    def _examples_or_errors(self, positions):
-        try:
-            return self._examples(positions)
-        except check.DataError as error:  # of one record: the others are read without it
-            if len(positions) == 1:
-                return [error]
-        return [self._examples_or_errors(positions[place : place + 1])[0]
-                for place in range(len(positions))]
-
     def _examples(self, positions: np.ndarray) -> list[tf_example_pb2.Example]:
+        found = self._examples_or_errors(positions)
+        for example in found:
+            if isinstance(example, check.DataError):
+                raise example
+        return found
+
+    def _examples_or_errors(self, positions):
+        """The Example of each record, or the DataError that names it."""
         try:
             raw = self._raw.__getitems__([int(position) for position in positions])
         except Exception as error:  # array_record raises many kinds
             if len(positions) == 1:
-                raise self._error(positions[0], None, "a readable record", error) from error
-            raise check.DataError(check.sentence(
-                f"{self.name} in {self.folder}", "readable records", error, AGAIN
-            )) from error
-        examples = []
-        for position, record in zip(positions, raw, strict=True):
-            try:
-                examples.append(tf_example_pb2.Example.FromString(record))
-            except Exception as error:  # protobuf's DecodeError has no stable home
-                raise self._error(position, None, "a tf.Example", "other bytes") from error
-        return examples
+                return [self._error(positions[0], None, "a readable record", error)]
+            return [self._examples_or_errors(positions[place : place + 1])[0]  # to find the bad one
+                    for place in range(len(positions))]
+        return [self._example(*pair) for pair in zip(positions, raw, strict=True)]
+
+    def _example(self, position, record):
+        try:
+            return tf_example_pb2.Example.FromString(record)
+        except Exception:  # protobuf's DecodeError has no stable home
+            return self._error(position, None, "a tf.Example", "other bytes")
 
     def _decode(self, position: int, example: tf_example_pb2.Example) -> np.ndarray:
         shape = list(self.image_shape)
         encoded = example.features.feature["image"].bytes_list.value
         try:
-            pixels = np.asarray(Image.open(io.BytesIO(encoded[0])))
+            pixels = np.asarray(opened(encoded[0]))
         except (OSError, SyntaxError, ValueError, IndexError) as error:
             raise self._error(position, example, f"an image {shape}", error) from error
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -217,7 +214,9 @@ class Records:
         for key in ("id", "file_name") if example else ():
             for value in example.features.feature[key].bytes_list.value:
                 called = f" ({key.replace('_', ' ')} {value.decode(errors='replace')})"
-        what = f"{self.name} record {position}{called} in {self.folder}"
+        ends = np.cumsum([part.examples_in_shard for part in self._parts])
+        file = self._parts[np.searchsorted(ends, position, "right")].filename
+        what = f"{self.name} record {position}{called} in {file}"
         return check.DataError(check.sentence(what, expected, got, AGAIN))
 
 
@@ -225,9 +224,9 @@ def _chunks(positions: np.ndarray) -> list[np.ndarray]:
     return [positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK)]
 
 
-def _require_whole(info) -> None:
+def _require_whole(parts: Sequence) -> None:
     """Raises DataError unless every shard holds as many records as the metadata say."""
-    for part in info.file_instructions:
+    for part in parts:
         try:
             count = ArrayRecordReader(part.filename).num_records()
         except Exception as error:  # array_record raises many kinds

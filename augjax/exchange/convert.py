@@ -9,12 +9,14 @@ import jax
 import numpy as np
 
 from augjax import check, models, tree
-from augjax.data import described
+from augjax.data import Dataset, described, load, prepared, records
+from augjax.data.named import FACTS, OF_ANY_SIZE
 from augjax.exchange import names, sources
 from augjax.exchange.weights import EXACT, open_weights, sha256, Weights
 from augjax.types import Params, Stats
 
 IGNORED = "num_batches_tracked"  # PyTorch counts its updates; nothing reads it
+OWN = "--data=NAME --data_dir=DIR, DIR being the folder given to launch.prepare"
 ROWS = 20  # of a table of differences; the rest is counted
 
 
@@ -25,7 +27,9 @@ class Converted:
     model: Mapping[str, Any]  # name, mean, std, image_size and options, as `defaults.model` takes
     data: str
     classes: int
+    class_names: tuple[str, ...]  # in the order of the logits; () where no folder told them
     image_shape: tuple[int, int, int]  # of the data set
+    cut: int  # pixels a side that are cut out of its images; 0: all have one size
     params: Params  # float32 NumPy arrays
     stats: Stats
     origin: Mapping[str, Any]  # source, model, file, bytes, sha256
@@ -39,6 +43,7 @@ def convert(
     mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (),
     image_size: int = 0,
+    data_dir: str | Path | None = None,
 ) -> Converted:
     """Takes in the tensors of `weights` as our network.
 
@@ -49,13 +54,15 @@ def convert(
       data: the data set that it tells apart; by default the one that the source trained on.
       mean, std: per channel, of pixels / 255; by default those of the source.
       image_size: pixels a side that it sees; by default the model's own.
+      data_dir: where `launch.prepare` put that data set; asked for one that augjax does not know,
+        whose classes and their names, in its order, are those of the logits.
 
-    Raises ConfigError for wrong names and numbers, DataError for a file that is broken, holds a
-    pickle, numbers that are not finite or another model's tensors. Nothing is written.
+    Raises ConfigError for wrong names and numbers, DataError for a data set that is not in
+    `data_dir` and for a file that is broken, holds a pickle, numbers that are not finite or
+    another model's tensors. Nothing is written.
     """
     foreign, path = sources.find(source, model), Path(weights).expanduser()
     data = data or foreign.data
-    known = described(data)
     for flag, given in (("--mean", mean), ("--std", std)):
         check.require(len(given) in (0, 3), flag, "three numbers", given, "separate them by commas")
     check.require(image_size >= 0, "--resolution", "pixels a side", image_size, "leave it out")
@@ -65,6 +72,7 @@ def convert(
         "image_size": image_size or foreign.resolution, **foreign.options,
     }
     size = block["image_size"]
+    known, cut = _told_apart(data, data_dir, size)
     net = models.build(foreign.ours, known.classes, (size, size, 3), block["mean"], block["std"],
                        **foreign.options)
     convention = names.FLAX if source == "flax" else names.TORCH
@@ -75,7 +83,8 @@ def convert(
     size = sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file())
     origin = {"source": source, "model": model, "file": str(path), "bytes": size,
               "sha256": sha256(path)}
-    return Converted(block, data, known.classes, known.image_shape, params, stats, origin)
+    return Converted(block, data, known.classes, known.class_names if data_dir else (),
+                     known.image_shape, cut, params, stats, origin)
 
 
 def differences(tensors: Mapping[str, Any], shapes: Any, rules: names.Rules,
@@ -101,6 +110,29 @@ def differences(tensors: Mapping[str, Any], shapes: Any, rules: names.Rules,
     return sorted(rows)
 
 
+# --- the data set --------------------------------------------------------------------------------
+
+
+def _told_apart(name: str, data_dir: str | Path | None, size: int) -> tuple[Dataset, int]:
+    """(the data set, pixels a side that are cut out of its images, or 0 where all have one size).
+
+    Without a folder its images are missing, and its classes have numbers for names.
+    """
+    if name in FACTS:
+        of_any_size = name in OF_ANY_SIZE
+    elif data_dir:
+        folder = prepared.prepared_folder(name, data_dir)
+        of_any_size = None in records.open_split(folder, "train").image_shape
+    else:
+        try:
+            check.one_of("data set", name, FACTS)
+        except check.ConfigError as error:
+            raise check.ConfigError(f"{error} One of your own: {OWN}.") from None
+    cut = size if of_any_size else 0
+    found = load(name, data_dir, image_size=cut or None) if data_dir else described(name, cut)
+    return found, cut
+
+
 # --- checks --------------------------------------------------------------------------------------
 
 
@@ -116,8 +148,8 @@ def _check_head(found: Weights, foreign: sources.Foreign, convention: names.Conv
     if head is not None and len(head.shape) == 2:
         theirs = convention.shape("kernel", head.shape)[1]  # its own inverse for two axes
         check.require(theirs == classes, f"{found.path}, {name}", f"{classes} classes, as {data} "
-                      "has", theirs, "name the data set that it tells apart with --data",
-                      check.DataError)
+                      "has", theirs, "name the data set that it tells apart with --data, one of "
+                      f"your own with {OWN}", check.DataError)
 
 
 def _read(found: Weights, shapes: Any, rules: names.Rules, convention: names.Convention, what: str

@@ -122,8 +122,9 @@ def _remove(partial: Path) -> None:
 
 def _write_files(partial: Path, converted: Converted, config: Mapping[str, Any]) -> None:
     folder.write_json(partial / "config.json", json.loads(json.dumps(config)))
+    named = {"class_names": list(converted.class_names)} if converted.class_names else {}
     folder.write_json(partial / "data.json", {
-        "name": converted.data, "classes": converted.classes,
+        "name": converted.data, "classes": converted.classes, **named,
         "image_shape": list(converted.image_shape),
     })
     folder.provenance(partial, "")

@@ -40,7 +40,8 @@ def crd(
     image that has several rows in the batch, the first is remembered.
 
     Args:
-      images: of the training set; every `index` lies below it.
+      images: of the training set, for each of which there is a row; a recipe with more of them is
+        refused, as JAX would take the last row for every image beyond it.
       negatives: per row, fewer than `images`.
       width: of the embeddings.
       tau: temperature of the scores.
@@ -70,7 +71,7 @@ def crd(
         g = {side: embedded(params[side], f) for side, f in seen.items()}
         return _contrast(g, state, signals.rows, key, negatives, tau, momentum)
 
-    return Term(init, apply)
+    return Term(init, apply, images=images)
 
 
 def _contrast(g, state, rows, key, negatives, tau, momentum):

@@ -9,22 +9,25 @@ from augjax import check
 from augjax.losses.cross_entropy import cross_entropy_rows
 from augjax.losses.kd import kd
 from augjax.losses.precise import in_float32
-from augjax.losses.signals import outputs_of
+from augjax.losses.signals import outputs_of, student_and_teacher
 from augjax.types import Signals, stateless, Term
 
 Criterion = Callable[[Signals], jax.Array]
 
 
-def kl_criterion(tau: float = 4.0, student: str = "student", teacher: str = "teacher"
-                 ) -> Criterion:
+def kl_criterion(tau: float = 4.0, student: str = "student",
+                 teacher: str | tuple[str, ...] = "teacher") -> Criterion:
     """KL of the softened teacher from the softened student: what the student has not learnt yet.
 
-    Raises ConfigError for a tau that is not positive. Source: kd_thrives_on_da Eq. 2, spec B8.
+    Of several teachers, the mean logits. A config asks its `teacher` alone.
+
+    Raises ConfigError for a tau that is not positive, and at trace time for an unknown network.
+    Source: kd_thrives_on_da Eq. 2, spec B8.
     """
     check.require(tau > 0, "pick.tau", "a positive temperature", tau, "the paper has 4")
 
     def score(signals: Signals) -> jax.Array:
-        z_s, z_t = (outputs_of(signals, net, "the pick").logits for net in (student, teacher))
+        z_s, z_t = student_and_teacher(signals, student, teacher, "the pick")
         return kd(z_s, z_t, tau, tau_square=False, form="kl")
 
     return score
@@ -41,14 +44,16 @@ def entropy_criterion(net: str = "teacher") -> Criterion:
 
 
 def teacher_filter(ce_weight: float = 1.0, kl_weight: float = 1.0, tau: float = 4.0,
-                   student: str = "student", teacher: str = "teacher") -> Criterion:
+                   student: str = "student", teacher: str | tuple[str, ...] = "teacher"
+                   ) -> Criterion:
     """-(ce_weight CE(teacher, label) - kl_weight KL(teacher, student)).
 
     Highest for a view that the teacher knows well and the student does not; a weight of 0 leaves
     its half out (the paper's ablations). KL, not cross-entropy with the teacher: that would favour
-    views on which the teacher is unsure.
+    views on which the teacher is unsure. Of several teachers, the mean logits, as in KL.
 
-    Raises ConfigError for weights below 0 or a tau that is not positive.
+    Raises ConfigError for weights below 0 or a tau that is not positive, and at trace time for an
+    unknown network.
     Source: augmentation_in_compression Eq. 6, spec B9 (whose weights are not given: 1 and 1).
     """
     for name, weight in (("ce_weight", ce_weight), ("kl_weight", kl_weight)):
@@ -56,7 +61,7 @@ def teacher_filter(ce_weight: float = 1.0, kl_weight: float = 1.0, tau: float = 
     divergence = kl_criterion(tau, student, teacher)
 
     def score(signals: Signals) -> jax.Array:
-        rows, z_t = signals.rows, outputs_of(signals, teacher, "the pick").logits
+        rows, (_, z_t) = signals.rows, student_and_teacher(signals, student, teacher, "the pick")
         known = cross_entropy_rows(z_t, rows.label, rows.mix_label, rows.lam)
         return kl_weight * divergence(signals) - ce_weight * known
 

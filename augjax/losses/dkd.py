@@ -19,12 +19,13 @@ def dkd(
     """Mean over rows of `dkd_rows` with the labels of the data, as a Term (nats).
 
     A row mixed of two images counts lam times for its label and 1 - lam times for the other, as in
-    cross-entropy. The authors let the weight rise over 20 epochs (`weight_schedule`). Of several
-    teachers, the mean logits.
+    cross-entropy. Of several teachers, the mean logits. The authors let the weight rise over the
+    first 20 epochs: a `weight_schedule` of kind "table", epochs (0, 20), points (0, 1).
 
     Raises ConfigError for a tau that is not positive, and at trace time for an unknown net, other
     classes or fewer than two of them. Source: Zhao et al. 2022, Eq. 7; its CIFAR-100 weights are
-    1 and 2 to 8 (issue 5; not in the spec).
+    1 and 2 to 8 (issue 5; not in the spec): mdistiller's 8 unless a pair has its own, as ResNet-20
+    from ResNet-56 has 2.
     """
     check.require(tau > 0, "tau", "a positive temperature", tau, "4 is common, 1 is no softening")
 

@@ -39,7 +39,10 @@ def ii_kd(
 
 
 def total(terms: Mapping[str, Term]) -> Term:
-    """The sum of several terms as one, its params and state {name: those of the part}."""
+    """The sum of several terms as one, its params and state {name: those of the part}.
+
+    It is per-example if all are, and has places for the images that every part has one for.
+    """
 
     def init(key, signals):
         made = {name: term.init(jax.random.fold_in(key, number), signals)
@@ -55,4 +58,6 @@ def total(terms: Mapping[str, Term]) -> Term:
             value += part
         return value, after
 
-    return Term(init, apply, per_example=all(term.per_example for term in terms.values()))
+    kept = [term.images for term in terms.values() if term.images is not None]
+    return Term(init, apply, per_example=all(term.per_example for term in terms.values()),
+                images=min(kept, default=None))

@@ -32,6 +32,10 @@ def projector(project: str, loss: str) -> Projector:
     bias, student -> teacher. "teacher": there, a fixed random projection, teacher -> student, with
     orthonormal rows or columns; it is state, not a parameter.
 
+    Under the combine `clipped` take "teacher": it cuts no gradient of a term's parameters, and
+    those of KD-SVD and MHGD, sums with 1 / (gap of singular values) in them, have thrown trained
+    convolutions away in one step (figures in configs/cifar/role_wise_pairs.py).
+
     Raises ConfigError, naming `loss`, for an unknown kind, and when initialised or traced for
     channels that differ under "none". Source: spec D13.
     """

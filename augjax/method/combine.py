@@ -33,7 +33,8 @@ def clipped(task: tuple[str, ...] = ("ce",), lambda_mode: str = "after_clip") ->
 
     clip(g, c) is g, or g c / ||g|| where that is shorter; c = 0 leaves nothing of it. Both come
     from one forward pass. Weight decay joins in the optimiser. Parameters of the terms themselves
-    (projectors, embeddings, attention) take their own weighted gradient, uncut.
+    (projectors, embeddings, attention) take their own weighted gradient, uncut. With kd_svd and
+    mhgd it may be thousands of times the networks': leave them none to train, project = "teacher".
 
     task         the terms of g_task, by their weights; all the others are g_kd
     lambda_mode  where their weights act. "after_clip": lambda is the largest of them and g_kd the

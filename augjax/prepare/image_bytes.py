@@ -6,6 +6,7 @@ import io
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
+from augjax.data.cropped import opened
 from augjax.prepare.image_sets import Wanted
 
 QUALITY = 95  # of JPEGs that have to be encoded again
@@ -20,7 +21,7 @@ def fitted(encoded: bytes, wanted: Wanted) -> tuple[bytes, str]:
     scaled down by antialiased bicubic interpolation, and stored as JPEG of quality 95 or as PNG.
     Raises what Pillow raises where it does not decode, ValueError for another size or 16 bits.
     """
-    image = Image.open(io.BytesIO(encoded))
+    image = opened(encoded)
     kind = f"{image.format} in {image.mode}"
     if wanted.size and image.size != wanted.size[::-1]:
         raise ValueError(f"it is {image.height} x {image.width}, not {wanted.size}")
@@ -63,7 +64,7 @@ def refitted(content: bytes, wanted: Wanted) -> tuple[bytes, int, str]:
     images, labels = feature["image"].bytes_list.value, feature["label"].int64_list.value
     if len(images) != 1 or len(labels) != 1:
         raise ValueError(f"it has {len(images)} images and {len(labels)} labels")
-    image = Image.open(io.BytesIO(images[0]))
+    image = opened(images[0])
     if wanted.size and image.size != wanted.size[::-1]:
         raise ValueError(f"it is {image.height} x {image.width}, not {wanted.size}")
     if wanted.short_side is None or min(image.size) <= wanted.short_side:

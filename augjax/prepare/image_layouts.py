@@ -4,6 +4,7 @@ Each reader takes a listing {path: Place} (of a folder, a zip or a tar) and retu
 says by a DataError what is missing. Classes are sorted by name, as TFDS sorts ImageNet's synsets.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 import re
@@ -12,14 +13,15 @@ import tensorflow_datasets as tfds
 
 from augjax import check
 from augjax.prepare import image_places
-from augjax.prepare.image_places import is_image
+from augjax.prepare.image_places import is_image, SPLITS, VALIDATION
 from augjax.prepare.image_sets import Item, ImageSet, KNOWN, of_images, Place, Wanted
 
 TARS = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 _TFDS = Path(tfds.__file__).parent / "datasets/imagenet2012"
 _RESERVED = (*KNOWN, "digits")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
-HELD = ("val", "validation", "test")
+HELD = (*VALIDATION, "test")
+_NAMED = 8  # folders in a sentence
 Listing = Mapping[str, Place]
 
 
@@ -36,6 +38,8 @@ def imagenet_tars(folder: Path) -> ImageSet:
     train = {}
     outer = image_places.list_tar(folder / TARS["train"])
     for name, place in outer.items():
+        if name.endswith("/"):
+            continue
         synset = name.removesuffix(".tar")
         check.require(synset != name, place.path, "one tar for each class", name,
                       "fetch it again", check.DataError)
@@ -48,7 +52,7 @@ def imagenet_tars(folder: Path) -> ImageSet:
 def imagenet(source: str, listing: Listing) -> ImageSet:
     """ImageNet-2012's train/SYNSET/*.JPEG with val/SYNSET/*.JPEG or with all images flat in val."""
     names = synsets()
-    train, val = _by_class(listing, "train"), _by_class(listing, "val", "validation")
+    train, val = by_class(listing, "train"), by_class(listing, *VALIDATION)
     for split, classes in {"train": train, "val": val}.items():
         missing, foreign = sorted({*names} - {*classes}), sorted({*classes} - {*names})
         flat = split == "val" and not classes
@@ -70,19 +74,24 @@ def tiny_imagenet(source: str, listing: Listing) -> ImageSet:
 
     Classes are the sorted lines of wnids.txt; the unlabelled test images are left out.
     """
-    names = sorted(set(_lines(listing["wnids.txt"])))
-    train = _by_class(listing, "train")
+    names = sorted(set(_lines(listing["wnids.txt"]).values()))
+    train = by_class(listing, "train")
     _require_known(f"{source}, train", train, names)
     if "val/val_annotations.txt" in listing:
         val = {}
-        for line in _lines(listing["val/val_annotations.txt"]):
-            file, wnid = line.split("\t")[:2]
+        annotations = listing["val/val_annotations.txt"]
+        for number, line in _lines(annotations).items():
+            file, _, rest = line.partition("\t")
+            wnid = rest.partition("\t")[0]
+            check.require(bool(wnid), f"{annotations}, line {number}",
+                          "a file and its class, with a tab between them", repr(line[:80]),
+                          "fetch it again", check.DataError)
             path = f"val/images/{file}"
             check.require(path in listing, source, f"{path}, which its annotations name", "none",
                           "fetch it again", check.DataError)
             val.setdefault(wnid, {})[file] = listing[path]
     else:
-        val = _by_class(listing, "val")
+        val = by_class(listing, *VALIDATION)
     _require_known(f"{source}, val", val, names)
     return of_images(
         "tiny_imagenet", KNOWN["tiny_imagenet"].version, names, Wanted("jpeg", size=(64, 64)),
@@ -91,12 +100,13 @@ def tiny_imagenet(source: str, listing: Listing) -> ImageSet:
 
 
 def class_tree(source: str, listing: Listing, name: str | None) -> ImageSet:
-    """train/CLASS/* with val, validation or test/CLASS/*; PNG throughout stays PNG, else JPEG.
+    """train/CLASS/* with val, valid or validation, or test; PNG throughout stays PNG, else JPEG.
 
-    One of these three becomes the split `validation`; test stays `test` beside another. `name` is
-    free but for those of published sets; "imagenet2012" is known by its name or its classes.
+    One of these becomes the split `validation`; test stays `test` beside another. `name` is free
+    but for those of published sets; "imagenet2012" is known by its name or its classes. Of other
+    files there, and of class folders without images, `ImageSet.told` has a sentence.
     """
-    train = _by_class(listing, "train")
+    train = by_class(listing, "train")
     if name == "imagenet2012" or name is None and set(train) == set(synsets()):
         return imagenet(source, listing)
     check.require(name is not None, "--dataset", "a name for these images", "none",
@@ -108,34 +118,79 @@ def class_tree(source: str, listing: Listing, name: str | None) -> ImageSet:
         f"choose another: the published sets have {', '.join(_RESERVED)}",
     )
     names = sorted(train)
-    held = [folder for folder in HELD if _by_class(listing, folder)]
+    held = [folder for folder in HELD if by_class(listing, folder)]
+    others = sorted({path.split("/")[0] for path in listing if "/" in path} - {"train"})
     check.require(
-        bool(held) and {"val", "validation"} - {*held}, source,
-        "class folders in one of val and validation, or in test, beside train",
-        " and ".join(held) or "none", "put some images aside, in the same class folders",
-        check.DataError,
+        bool(held) and len({*VALIDATION} & {*held}) < 2, source,
+        "class folders in one of val, valid and validation, or in test, beside train",
+        " and ".join(held) or f"none{'; beside train: ' if others else ''}{_named(others)}",
+        "put some images aside, in the same class folders", check.DataError,
     )
     splits = {"train": _labelled(train, names, prefixed=True)}
     for folder in held:
-        classes = _by_class(listing, folder)
+        classes = by_class(listing, folder)
         _require_known(f"{source}, {folder}", classes, names)
         split = "test" if folder == "test" and len(held) > 1 else "validation"
         splits[split] = _labelled(classes, names, prefixed=True)
     places = [item.name for items in splits.values() for item in items]
     lossless = all(path.lower().endswith(".png") for path in places)
-    return of_images(name, "1.0.0", names, Wanted("png" if lossless else "jpeg"), splits)
+    return of_images(name, "1.0.0", names, Wanted("png" if lossless else "jpeg"), splits,
+                     _passed_over(listing))
 
 
-def _by_class(listing: Listing, *splits: str) -> dict[str, dict[str, Place]]:
-    """{class: {file: Place}} of SPLIT/CLASS/FILE and SPLIT/CLASS/images/FILE."""
+def by_class(listing: Listing, *splits: str) -> dict[str, dict[str, Place]]:
+    """{class: {file: Place}} of SPLIT/CLASS/FILE and SPLIT/CLASS/images/FILE.
+
+    Raises DataError for two files that would get one name.
+    """
     classes = {}
     for path, place in listing.items():
         *folders, file = path.split("/")
-        known = len(folders) == 2 or folders[2:] == ["images"]
-        if known and folders[0] in splits and is_image(file):
-            if folders[1:] != ["images"]:  # Tiny-ImageNet's val/images, which are of every class
-                classes.setdefault(folders[1], {})[file] = place
+        if _of_class(folders) and folders[0] in splits and is_image(file):
+            files = classes.setdefault(folders[1], {})
+            if file in files:
+                raise check.DataError(check.sentence(
+                    f"{files[file]} and {place}", "a name of its own for each image of a class",
+                    f"{folders[1]}/{file} for both", "rename one of them"))
+            files[file] = place
     return classes
+
+
+def _of_class(folders: Sequence[str]) -> bool:
+    return len(folders) == 2 or len(folders) == 3 and folders[2] == "images"
+
+
+def _passed_over(listing: Listing) -> list[str]:
+    """Sentences on the files in a tree's splits that are none of its images, and on class folders
+    that have no images."""
+    places, endings, classes, filled = Counter(), Counter(), set(), set()
+    for path in listing:
+        *folders, file = path.split("/")
+        if not folders or folders[0] not in SPLITS:
+            continue
+        classes.add("/".join(folders[:2]))
+        if file and not is_image(file):
+            endings[Path(file).suffix or file] += 1
+        elif file and not _of_class(folders):
+            places["in no class folder" if len(folders) == 1 else "deeper than train/CLASS"] += 1
+        elif file:
+            filled.add("/".join(folders[:2]))
+    counts, lines = [f"{places[where]} {where}" for where in sorted(places)], []
+    if endings:
+        most = ", ".join(ending for ending, _ in endings.most_common(3))
+        counts.append(f"{endings.total()} of other endings, such as {most}")
+    if counts:
+        total = places.total() + endings.total()
+        lines.append(f"ignored: {total} files ({', '.join(counts)})")
+    empty = sorted(folder for folder in classes - filled if "/" in folder)
+    if empty:
+        lines.append(f"no images: {_named(empty)}")
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _labelled(
@@ -154,7 +209,7 @@ def _flat_validation(source: str, listing: Listing, names: Sequence[str]) -> lis
     items = []
     for path, place in listing.items():
         split, _, file = path.partition("/")
-        if split in ("val", "validation") and is_image(path):
+        if split in VALIDATION and is_image(path):
             match = _VALIDATION.fullmatch(file.rpartition("/")[2])
             number = int(match.group(1)) if match else 0
             check.require(
@@ -172,10 +227,12 @@ def _require_known(what: str, classes: Mapping[str, object], names: Sequence[str
                   ", ".join(foreign[:8]), "remove or rename these folders", check.DataError)
 
 
-def _lines(place: Place) -> list[str]:
+def _lines(place: Place) -> dict[int, str]:
+    """{number from 1: line} of a text file, without the empty ones."""
     with image_places.readable(Path(place.path), "a text file in it"):
         text = image_places.read(place).decode()
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return {number: line.strip() for number, line in enumerate(text.splitlines(), 1)
+            if line.strip()}
 
 
 def _tfds_lines(file: str, count: int) -> list[str]:

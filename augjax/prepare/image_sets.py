@@ -51,7 +51,10 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A recognised source. `splits`: {split: its images, or its tfrecord files}."""
+    """A recognised source. `splits`: {split: its images, or its tfrecord files}.
+
+    `told` are sentences about what lies there and is none of its images.
+    """
 
     name: str
     version: str
@@ -59,6 +62,7 @@ class ImageSet:
     wanted: Wanted
     splits: Mapping[str, Sequence[Item] | Sequence[Records]]
     features: tfds.features.FeaturesDict
+    told: tuple[str, ...] = ()
 
 
 class Known(NamedTuple):
@@ -79,7 +83,7 @@ KNOWN = {
 
 def of_images(
     name: str, version: str, class_names: Sequence[str], wanted: Wanted,
-    splits: Mapping[str, Sequence[Item]],
+    splits: Mapping[str, Sequence[Item]], told: Sequence[str] = (),
 ) -> ImageSet:
     """An ImageSet whose examples have the features of TFDS's imagenet2012."""
     size = wanted.size or (None, None)
@@ -88,7 +92,7 @@ def of_images(
         "image": tfds.features.Image(shape=(*size, 3), encoding_format=wanted.encoding),
         "label": tfds.features.ClassLabel(names=list(class_names)),
     })
-    return ImageSet(name, version, tuple(class_names), wanted, splits, features)
+    return ImageSet(name, version, tuple(class_names), wanted, splits, features, tuple(told))
 
 
 def require_counts(

@@ -16,20 +16,24 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 import numpy as np
 
 from augjax.prepare import image_bytes, image_places, tfrecords
-from augjax.prepare.image_sets import ImageSet, Item, Records, Wanted
+from augjax.prepare.image_sets import ImageSet, Item, Place, Records, Wanted
 
 SHARD_IMAGES = 2500  # at most; about 280 MB of ImageNet
 
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to write: its path without .partial, and what goes into it."""
+    """One shard to write: its path without .partial, and what goes into it.
+
+    `stamp` is that of its sources (`image_places.stamp`): another one says that some have changed.
+    """
 
     path: str
     split: str
     content: tuple[Item, ...] | Records
     wanted: Wanted
     classes: int
+    stamp: tuple[str, str]
 
     @property
     def count(self) -> int:
@@ -39,7 +43,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """A written shard. `labels`: {label: images}; `changed`: {why: images encoded anew}."""
+    """A written shard. `labels`: {label: images}; `changed`: {why: images encoded anew}; `stamp`:
+    its sources' when it was written."""
 
     file: str
     split: str
@@ -49,6 +54,7 @@ class Shard:
     labels: dict[str, int] = dataclasses.field(default_factory=dict)
     changed: dict[str, int] = dataclasses.field(default_factory=dict)
     bad: tuple[str, ...] = ()
+    stamp: tuple[str, ...] = ()
 
 
 def file_name(dataset: str, split: str, number: int, total: int) -> str:
@@ -63,8 +69,16 @@ def jobs(images: ImageSet, folder: Path, shard_images: int = SHARD_IMAGES) -> li
         parts = content if isinstance(content[0], Records) else _dealt(content, shard_images)
         for number, part in enumerate(parts):
             path = folder / file_name(images.name, split, number, len(parts))
-            result.append(Job(str(path), split, part, images.wanted, len(images.class_names)))
+            stamp = image_places.stamp(_places(part))
+            result.append(
+                Job(str(path), split, part, images.wanted, len(images.class_names), stamp))
     return result
+
+
+def _places(content: Sequence[Item] | Records) -> list[Place]:
+    if isinstance(content, Records):
+        return [Place(content.path)]
+    return [item.place for item in content]
 
 
 def _dealt(items: Sequence[Item], shard_images: int) -> list[tuple[Item, ...]]:
@@ -75,7 +89,8 @@ def _dealt(items: Sequence[Item], shard_images: int) -> list[tuple[Item, ...]]:
 
 
 def digest(images: ImageSet, work: Sequence[Job]) -> str:
-    """SHA-256 of everything that decides a data set's shards but the images' bytes."""
+    """SHA-256 of everything that decides a data set's shards but the images' bytes, of which each
+    job's stamp tells."""
     head = [images.name, images.version, images.class_names, images.wanted]
     result = hashlib.sha256(json.dumps(head).encode())
     for job in work:
@@ -86,6 +101,16 @@ def digest(images: ImageSet, work: Sequence[Job]) -> str:
             for name, label, _ in job.content:
                 result.update(f"\n{name}\0{label}".encode(errors="surrogateescape"))
     return result.hexdigest()
+
+
+def whole_stamp(work: Sequence[Job]) -> tuple[str, str]:
+    """The stamp of all jobs together."""
+    sizes, times = zip(*(job.stamp for job in work))
+    return _sha256("".join(sizes)), _sha256("".join(times)) if all(times) else ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def make(job: Job, tick: Callable[[], None]) -> Shard:
@@ -109,7 +134,8 @@ def make(job: Job, tick: Callable[[], None]) -> Shard:
 
     written = write_records(Path(f"{job.path}.partial"), job.split, records())
     return dataclasses.replace(
-        written, file=Path(job.path).name, labels=labels, changed=changed, bad=tuple(bad)
+        written, file=Path(job.path).name, labels=labels, changed=changed, bad=tuple(bad),
+        stamp=job.stamp,
     )
 
 

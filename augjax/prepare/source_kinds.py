@@ -1,5 +1,6 @@
 """What lies at a path: looks at files, folders and archives, and has the right reader read them."""
 
+from collections.abc import Sequence
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ _LOOKED_FOR = (
     "tiny-imagenet-200 (.zip or folder), a TFDS folder of tfrecord files, or a tree (folder, .zip "
     "or .tar) of train/CLASS/* and val/CLASS/*"
 )
+_TREE = "tree with a folder `train`"
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
@@ -48,12 +50,13 @@ def _folder(source: Path, dataset: str | None) -> Archive | ImageSet:
         return image_layouts.imagenet_tars(source)
     if holds_cifar(source):
         return _cifar(source, dataset)
-    below = sorted(path for path in source.iterdir() if path.is_dir())
+    below = [path for path in sorted(source.iterdir()) if not image_places.is_hidden(path.name)]
     roots = [root for root in (source, source / "ILSVRC/Data/CLS-LOC", *below)
              if (root / "train").is_dir()]
     if not roots:
         raise _unknown(source, [path.name for path in source.iterdir()])
-    _require_one(source, roots, "tree with a folder `train`")
+    if roots[0] != source:  # where a class may be called train, too
+        _require_one(source, roots, _TREE)
     return _layout(source, image_places.list_folder(roots[0]), dataset)
 
 
@@ -64,20 +67,37 @@ def _file(source: Path, dataset: str | None) -> Archive | ImageSet:
     with open(source, "rb") as file:
         magic = file.read(6)
     if magic.startswith(b"PK"):
-        return _layout(source, image_places.below_common(image_places.list_zip(source)), dataset)
+        return _layout(source, _below_common(source, image_places.list_zip(source)), dataset)
     packed = not magic or magic.startswith(_COMPRESSED)  # which CIFAR is, and trees may not be
     if not packed or dataset not in (None, *CLASSES):
-        listing = image_places.below_common(image_places.list_tar(source))
+        listing = _below_common(source, image_places.list_tar(source))
         if any(path.startswith("train/") for path in listing):
             return _layout(source, listing, dataset)
     return _cifar(source, dataset)
 
 
+def _below_common(source: Path, listing: Listing) -> Listing:
+    """The listing seen from the one folder whose `train` has images; itself where there is none.
+
+    Of several the least deep one is meant, as a class may be called train, too.
+    """
+    splits = (f"/{path}".partition("/train/") for path in listing if image_places.is_image(path))
+    heads = {head for head, found, _ in splits if found}
+    least = min((head.count("/") for head in heads), default=0)
+    roots = sorted(head[1:] for head in heads if head.count("/") == least)
+    if not any(roots):
+        return listing
+    _require_one(source, roots, _TREE)
+    prefix = f"{roots[0]}/"
+    return {name.removeprefix(prefix): place for name, place in listing.items()
+            if name.startswith(prefix)}
+
+
 def _layout(source: Path, listing: Listing, dataset: str | None) -> ImageSet:
     if "wnids.txt" in listing:
         return image_layouts.tiny_imagenet(str(source), listing)
-    trained = [path for path in listing if path.startswith("train/")]
-    if not any(path.count("/") == 2 and image_places.is_image(path) for path in trained):
+    if not image_layouts.by_class(listing, "train"):
+        trained = [path for path in listing if path.startswith("train/") and path[-1] != "/"]
         raise _unknown(source, trained or listing)
     return image_layouts.class_tree(str(source), listing, dataset)
 
@@ -88,7 +108,7 @@ def _cifar(source: Path, dataset: str | None) -> Archive:
     return read_archive(source, dataset)
 
 
-def _require_one(source: Path, found: list[Path], kind: str) -> None:
+def _require_one(source: Path, found: Sequence[object], kind: str) -> None:
     check.require(len(found) == 1, str(source), f"one {kind}", ", ".join(map(str, found[:8])),
                   "name one of them by --source")
 

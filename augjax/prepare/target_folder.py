@@ -48,11 +48,14 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def begun(folder: Path, source: str) -> dict[str, Shard]:
+def begun(
+    folder: Path, source: str, stamps: Mapping[str, tuple[str, str]]
+) -> dict[str, Shard]:
     """{file: Shard} finished by earlier commands on the same source, each one's bytes verified.
 
-    `source` is `shard_files.digest`. What was half-written is written over; DataError where the
-    folder was begun from other images.
+    `source` is `shard_files.digest`, `stamps` are {file: stamp of the sources as they are now}.
+    What was half-written, or made of files that have changed, is left out and written over;
+    DataError where the folder was begun from other images.
     """
     path = folder / _PROGRESS
     lines = path.read_text().split("\n")[:-1] if path.exists() else []  # a torn line has no end
@@ -67,7 +70,9 @@ def begun(folder: Path, source: str) -> dict[str, Shard]:
     shards = {}
     for line in lines[1:]:
         fields = json.loads(line)
-        shards[fields["file"]] = Shard(**fields | {"bad": tuple(fields["bad"])})
+        shard = Shard(**fields | {name: tuple(fields.get(name, ())) for name in ("bad", "stamp")})
+        if shard.stamp == stamps[shard.file]:
+            shards[shard.file] = shard
     broken = altered(folder, {file: shard.sha256 for file, shard in shards.items()})
     kept = {file: shard for file, shard in shards.items() if file not in broken}
     _append(path.with_suffix(".new"), {"source": source}, "w")
@@ -116,8 +121,12 @@ def describe(
     )
 
 
-def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard]) -> None:
-    """Writes the checksums of a described folder and gives it its name."""
+def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard],
+           stamp: Sequence[str] = ()) -> None:
+    """Writes the checksums of a described folder and gives it its name.
+
+    `stamp` (`whole_stamp`) tells of the source's files as they were.
+    """
     bad = [name for shard in shards for name in shard.bad]
     if bad:
         (folder / SKIPPED).write_text("\n".join(bad) + "\n")
@@ -130,8 +139,8 @@ def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard]) -> 
         images[shard.split] = images.get(shard.split, 0) + shard.count
         for why, count in shard.changed.items():
             changed[why] = changed.get(why, 0) + count
-    content = {"source": source, "images": images, "encoded_anew": changed, "skipped": len(bad),
-               "sha256": dict(sorted(sums.items()))}
+    content = {"source": source, "stamp": stamp, "images": images, "encoded_anew": changed,
+               "skipped": len(bad), "sha256": dict(sorted(sums.items()))}
     (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n")
     for path in folder.iterdir():
         with open(path, "rb") as file:
@@ -142,13 +151,25 @@ def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard]) -> 
     (target / _PROGRESS).unlink(missing_ok=True)
 
 
-def require_whole(folder: Path, source: str) -> None:
-    """Raises DataError unless the folder came of the same source and no byte of it has changed."""
+def require_whole(folder: Path, source: str, stamp: Sequence[str], skip_bad: bool) -> None:
+    """Raises DataError unless the folder came of the same source and no byte of it has changed.
+
+    Files of other sizes or times are another source, where both tell them: archives tell no
+    times, and folders made before 2026-11-22 neither. Nor may images have been left out of it,
+    unless `skip_bad`.
+    """
     content = summary(folder)
+    same = all(then == now or not then or not now
+               for then, now in zip(content.get("stamp", ()), stamp))
     check.require(
-        content.get("source") == source, f"{folder} exists and its content",
+        content.get("source") == source and same, f"{folder} exists and its content",
         "the images of the source, prepared with the same options", "other ones",
         "move it away or choose another --data_dir", check.DataError,
+    )
+    check.require(
+        skip_bad or not content["skipped"], f"{folder} exists and its source",
+        "images that decode", f"{content['skipped']} that do not, see {SKIPPED}",
+        "pass --skip_bad to leave them out, or mend them and remove this folder", check.DataError,
     )
     broken = altered(folder, content["sha256"])
     check.require(
@@ -159,7 +180,8 @@ def require_whole(folder: Path, source: str) -> None:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """checksums.json: {source, images per split, encoded_anew, skipped, sha256}; {} without one."""
+    """checksums.json: {source, stamp, images per split, encoded_anew, skipped, sha256}; {} without
+    one."""
     try:
         content = json.loads((folder / CHECKSUMS).read_text())
     except (OSError, ValueError):

@@ -5,7 +5,7 @@ under its name only when it is whole: every image was decoded, counts are the pu
 checksums.json has each file's SHA-256.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import os
 from pathlib import Path
@@ -35,15 +35,19 @@ def prepare(
     skip_bad: bool = False,
     workers: int = 1,
     shard_images: int = SHARD_IMAGES,
+    told: Callable[[str], None] = print,
 ) -> Path:
     """Writes data_dir/NAME/VERSION from what lies at `source`; returns that folder.
 
     `dataset` names a class-per-folder tree, or says which set where a folder holds several;
     `counts` {split: images} stand in for the published ones. `short_side` (pixels) scales larger
     images down; `skip_bad` leaves images out that do not decode, and lists them in skipped.txt.
-    A whole folder of the same images is verified and left alone, any other is refused. What was
-    interrupted goes on with its first missing shard and ends in the same bytes (CIFAR, which takes
-    seconds, begins anew). Raises DataError where the source is broken or the disk is full.
+    `told` is given the number of classes and what of the source is passed over. A whole folder of
+    the same images is verified and left alone, any other is refused, and so is one of which the
+    source's files have changed their sizes or times. What was interrupted goes on with its first
+    missing shard and ends in the same bytes (CIFAR, which takes seconds, begins anew). Raises
+    DataError where the source is broken, ConfigError where the arguments do not fit, and
+    CheckpointError where the folder cannot be written.
     """
     source, data_dir = Path(source).expanduser(), Path(data_dir).expanduser()
     check.require(workers >= 1, "--workers", "a number of processes from 1 on", workers, "choose 1")
@@ -51,6 +55,9 @@ def prepare(
         short_side is None or short_side >= 32, "--short_side", "a number of pixels from 32 on",
         short_side, "choose 256 or more for crops of 224",
     )
+    inside = source.is_dir() and data_dir.resolve().is_relative_to(source.resolve())
+    check.require(not inside, "--data_dir", f"a folder outside of --source={source}", data_dir,
+                  "choose one beside it")
     found = recognise(source, dataset)
     if isinstance(found, Archive):
         check.require(short_side is None, "--short_side", "none for CIFAR", short_side,
@@ -64,6 +71,8 @@ def prepare(
     if counts is None:
         counts = known.counts if known else dict.fromkeys(found.splits)
     _require_planned(source, found, counts)
+    for line in (f"classes: {len(found.class_names)}", *found.told):
+        told(line)
     return _prepare_images(source, data_dir, found, counts, skip_bad, workers, shard_images)
 
 
@@ -73,7 +82,7 @@ def _prepare_cifar(source, data_dir, archive, counts):
     if target.exists():
         cifar_sets.verify(target, archive, f"{target} exists and its content")
         return target
-    with _place_to_write(target, "free space there or choose another --data_dir"):
+    with _place_to_write(target):
         cifar_sets.write(target, archive)
     return target
 
@@ -108,23 +117,22 @@ def _prepare_images(source, data_dir, images, counts, skip_bad, workers, shard_i
             target.resolve() not in {path.resolve() for path in sources}, "--data_dir",
             "another folder than the tfrecord files have", str(data_dir), "choose a fresh one",
         )
-        target_folder.require_whole(target, digest)
+        target_folder.require_whole(target, digest, shard_files.whole_stamp(work), skip_bad)
         return target
-    again = f"free space, or make it writable; whole shards stay in {folder}: run it again to go on"
-    with _place_to_write(target, again):
+    with _place_to_write(target):
         folder.mkdir(exist_ok=True)
         with target_folder.locked(folder):
             shards = _written(folder, work, digest, skip_bad, workers)
             _require_good(source, [name for shard in shards for name in shard.bad], skip_bad)
             _require_written(source, images, counts, shards)
             _describe(folder, images, shards)
-            target_folder.finish(folder, target, digest, shards)
+            target_folder.finish(folder, target, digest, shards, shard_files.whole_stamp(work))
     return target
 
 
 def _written(folder, work: Sequence[Job], digest: str, skip_bad: bool, workers: int) -> list[Shard]:
     """All shards in their order; those with bad images are committed under `skip_bad` alone."""
-    done = target_folder.begun(folder, digest)
+    done = target_folder.begun(folder, digest, {Path(job.path).name: job.stamp for job in work})
     missing = [job for job in work if Path(job.path).name not in done]
     _require_room(folder, missing)
     total = sum(job.count for job in work)
@@ -192,8 +200,11 @@ def _require_room(folder: Path, missing: Sequence[Job]) -> None:
 
 
 @contextlib.contextmanager
-def _place_to_write(target: Path, fix: str) -> Iterator[None]:
-    """Makes the folders above `target` and, where the block fails, removes the empty ones again."""
+def _place_to_write(target: Path) -> Iterator[None]:
+    """Makes the folders above `target` and, where the block fails, removes the empty ones again.
+
+    Raises CheckpointError where the system does not let it write.
+    """
     made = [path for path in (target.parent, *target.parent.parents) if not path.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +212,10 @@ def _place_to_write(target: Path, fix: str) -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError when a disk is full
         if isinstance(error, check.AugjaxError):
             raise
-        raise check.DataError(
+        partial, fix = target_folder.partial_of(target), "free space or choose another --data_dir"
+        if any(partial.glob("*-of-?????")):
+            fix = f"free space; whole shards stay in {partial}: run it again to go on"
+        raise check.CheckpointError(
             check.sentence(str(target), "a place to write", error, fix)
         ) from error
     finally:

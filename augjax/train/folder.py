@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -18,9 +19,12 @@ import uuid
 import jax
 
 from augjax import check
+from augjax.data import Dataset
 from augjax.train import files
 
-RESUMABLE = ("mesh", "checkpoint", "log")  # may differ when a run is continued
+# What may differ when a run is continued. Data may lie elsewhere: `remember_data` looks at them.
+RESUMABLE = ("mesh", "checkpoint", "log", "data.dir", "data.workers")
+TOLD = 8  # differences between data, of which a thousand class names make as many
 
 
 @contextlib.contextmanager
@@ -146,23 +150,55 @@ def write_json(path: Path, content: Any) -> None:
 def remember(workdir: Path, config: Mapping[str, Any]) -> None:
     """Stores the config of a new run; refuses to continue one that was asked for something else."""
     path = workdir / "config.json"
-    config = json.loads(json.dumps(config))
-    if files.exists(path):
-        stored = json.loads(files.read_text(path))
-        different = {
-            name: (stored.get(name), value)
-            for name, value in _flat({**_flat(stored), **_flat(config)}).items()
-            if _flat(stored).get(name) != _flat(config).get(name)
-            and name.split(".")[0] not in RESUMABLE
-        }
-        listing = "; ".join(
-            f"{name}: {_flat(stored).get(name)!r} there, {_flat(config).get(name)!r} now"
-            for name in sorted(different)
-        )
-        check.require(not different, f"run folder {workdir}", "the config it was started with",
-                      listing, "choose another --workdir, or undo the change")
-    else:
-        write_json(path, config)
+    if not files.exists(path) or not _begun(workdir):
+        return write_json(path, config)
+    different = [told for name, told in _differences(json.loads(files.read_text(path)), config)
+                 if not _resumable(name)]
+    check.require(not different, f"run folder {workdir}", "the config it was started with",
+                  "; ".join(different), "choose another --workdir, or undo the change")
+
+
+def remember_data(workdir: Path, dataset: Dataset, facts: Mapping[str, Any]) -> None:
+    """Stores what a new run's data are: `facts`, and the SHA-256 of each split's labels in their
+    order. Raises DataError where those of a run that goes on are others; what an older version did
+    not store is not compared."""
+    path = workdir / "data.json"
+    facts = {**facts, "labels_sha256": {
+        split: hashlib.sha256(getattr(dataset, split).labels.tobytes()).hexdigest()
+        for split in facts["images"]}}
+    if not files.exists(path) or not _begun(workdir):
+        return write_json(path, facts)
+    there = json.loads(files.read_text(path))
+    known = there.keys() & facts.keys()
+    different = [told for _, told in _differences(
+        *(_numbered({name: of[name] for name in known}) for of in (there, facts)))]
+    more = f" and {len(different) - TOLD} more" if len(different) > TOLD else ""
+    check.require(
+        not different, f"run folder {workdir}", "the data it was started with",
+        "; ".join(different[:TOLD]) + more, "bring them back (data.dir may name another place), or "
+        "choose another --workdir", check.DataError)
+
+
+def _begun(workdir: Path) -> bool:
+    """Whether anything was trained or taken over; a start that was refused leaves nothing such."""
+    return any(name == "metrics.jsonl" or name.startswith("checkpoints/")
+               for name in files.names(workdir))
+
+
+def _numbered(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of data with a place for each class name, so that the one that differs is told."""
+    return {**facts, "class_names": dict(enumerate(facts.get("class_names") or ()))}
+
+
+def _resumable(name: str) -> bool:
+    return any(f"{name}.".startswith(f"{field}.") for field in RESUMABLE)
+
+
+def _differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """[(dotted name, what is there and what is wanted)], by name."""
+    there, here = _flat(stored), _flat(json.loads(json.dumps(now)))
+    return [(name, f"{name}: {there.get(name)!r} there, {here.get(name)!r} now")
+            for name in sorted({**there, **here}) if there.get(name) != here.get(name)]
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -209,10 +245,15 @@ def versions() -> dict[str, str]:
 
 
 def _git_commit() -> str:
-    here = Path(__file__).resolve().parent
-    try:
-        asked = ["git", "-C", here, "rev-parse", "HEAD"]
-        run = subprocess.run(asked, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return run.stdout.strip() if run.returncode == 0 else "unknown"
+    """That of this checkout, with "-dirty" where files were changed since; "unknown" outside one,
+    as in a package that lies in somebody else's."""
+    here = Path(__file__).resolve()
+    said = ""
+    for words in (["ls-files", "--error-unmatch", here.name],
+                  ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]):
+        try:
+            said = subprocess.run(["git", "-C", here.parent, *words], capture_output=True,
+                                  text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError):
+            return "unknown"
+    return said.strip()

@@ -12,6 +12,8 @@ from augjax import check
 from augjax.method import Aux, Combine, keep_all, noted, Objective, weighted_sum
 from augjax.types import Batch, Knobs, PyTree, Rows
 
+MICRO_BATCHES = 2  # purpose of a key, beside 0 and 1 into which `Objective` splits it
+
 # (state, batch, key, knobs) -> (gradient of params, {term: [] float32}, Aux)
 Gradients = Callable[
     [Any, Batch, jax.Array, Knobs], tuple[PyTree, Mapping[str, jax.Array], Aux]]
@@ -50,7 +52,7 @@ def of_micro_batches(objective: Objective, combine: Combine, count: int) -> Grad
         def add(before, number):
             total, aux = before
             here = replace(state, stats=aux.stats, terms=aux.terms)
-            own_key = jax.random.fold_in(key, number)
+            own_key = jax.random.fold_in(jax.random.fold_in(key, MICRO_BATCHES), number)
             *found, aux = of_rows(here, micro_batch(rows, number, count), own_key, knobs)
             total = jax.tree.map(jnp.add, total, (*found, aux.notes))
             return (total, replace(aux, notes={})), None

@@ -73,8 +73,8 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
     with folder.held(workdir) if shared.primary else contextlib.nullcontext():
         if shared.primary:
             folder.remember(workdir, description or summary.describe(recipe))
+            folder.remember_data(workdir, recipe.data, summary.describe_data(recipe.data))
             folder.provenance(workdir, source_text)
-            folder.write_json(workdir / "data.json", summary.describe_data(recipe.data))
             for name in checkpoint.clear_unfinished(workdir):
                 metrics.note(workdir, "cleared an unfinished save", folder=name)
             adopt_copies(shared, adopt)
@@ -178,12 +178,12 @@ def save(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Repo
          final: bool) -> None:
     """Saves a step whose numbers are finite. A failure is told and tried again; the last raises."""
     reporter.drain()
-    store(shared, phase.name, step, state, reporter.flush, reporter.say, final)
+    store(shared, phase.name, step, state, reporter.flush, reporter.failed_save, final)
 
 
 def save_once(shared: Run, phase: Phase, state: TrainState, step: int, reporter: Reporter) -> None:
     """Returns when this step is saved, which it may be already."""
-    settled(shared, phase.name, reporter.say)  # it may be this very step that is being saved
+    settled(shared, phase.name, reporter.failed_save)  # of this very step, it may be
     if step not in checkpoint.steps(shared.workdir, phase.name):
         save(shared, phase, state, step, reporter, final=True)
 

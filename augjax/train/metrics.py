@@ -12,7 +12,7 @@ from typing import Any
 
 from augjax.train import files
 
-TIME_FIELDS = ("seconds", "images_per_s")  # the only fields in which equal runs may differ
+TIME_FIELDS = ("seconds", "images_per_s")  # equal runs differ in them, and in `saves_failed`
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:

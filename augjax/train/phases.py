@@ -163,6 +163,10 @@ def _check_sizes(recipe: Recipe, phase: Phase, mesh: Mesh) -> None:
     size = len(recipe.data.train)
     check.require(0 < phase.batch_size <= size, f"{phase.name}.batch_size",
                   f"1 to {size} (the training images)", phase.batch_size, "make it smaller")
+    for name, term in phase.objective.terms.items():
+        check.require(term.images is None or size <= term.images, f"{phase.name}.terms.{name}",
+                      f"places for {size} images (those it trains on)", term.images,
+                      f"give it images = {size}")
     for name in ("epochs", "evaluate_epochs"):
         check.require(getattr(phase, name) > 0, f"{phase.name}.{name}", "more than 0",
                       getattr(phase, name), "a fraction of an epoch will do")

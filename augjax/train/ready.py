@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
+import sys
 from typing import Any
 
 import jax
@@ -160,6 +161,8 @@ def compiled(shared: Run, what: tuple[str, Phase, PyTree],
     key = (kind, devices, phase.name if lone else phase.structure, shared.recipe.log_every, shapes)
     programs = shared.programs if lone else _COMPILED
     if key not in programs:
+        if kind == "step" and shared.primary:
+            print(f"augjax: compiling phase {phase.name!r}", file=sys.stderr)
         programs[key] = shared.stop.while_waiting(lower().compile)
         shared.note("compiled", what=kind, phase=phase.name)
     return programs[key]

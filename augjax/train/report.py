@@ -4,10 +4,13 @@ from collections.abc import Mapping
 import contextlib
 import math
 from pathlib import Path
+import sys
 import time
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 
 from augjax import check
 from augjax.method import noted
@@ -17,7 +20,12 @@ from augjax.train.phases import Phase, Recipe
 
 
 class Reporter:
-    """Collects the reports of one phase, writes its rows, and watches for numbers gone bad."""
+    """Collects the reports of one phase, writes its rows, and watches for numbers gone bad.
+
+    A row has, where there were any since the one before it, `data_bad`: images that could not be
+    read, of which those of processes other than the first come in the first row that is written at
+    or after the next save or evaluation; and `saves_failed`.
+    """
 
     def __init__(self, recipe: Recipe, phase: Phase, workdir: Path, step: int,
                  share: float = 1.0, title: str | None = None):
@@ -25,15 +33,18 @@ class Reporter:
         self.recipe, self.phase, self.total = recipe, phase, recipe.steps(phase)
         before = recipe.phases[: recipe.number(phase)]
         self.steps_before = sum(recipe.steps(other) for other in before)
-        self._workdir, quiet = workdir, jax.process_index() > 0
-        self._log, self._share = Log(workdir, phase.name, step, quiet), share
+        self._workdir, self._quiet = workdir, jax.process_index() > 0
+        self._log, self._share = Log(workdir, phase.name, step, self._quiet), share
         title = phase.name if title is None else title
-        self._progress = Progress(title, self.total, quiet or not title)
+        self._progress = Progress(title, self.total, self._quiet or not title)
         self._pending: tuple[int, Any, int] | None = None  # a row of the log that is not read yet
         self._bad_images = 0  # of the host's feed, since the last row
+        self._bad_untold = 0  # those that the first process has not been told of by this one
+        self._saves_failed = 0  # since the last row
         self._unasked = tuple(phase.frozen)  # teachers that nobody has looked at yet
         self._latest: tuple[int, Any] = (step, None)
-        self._row_step, self._row_time = step, time.perf_counter()
+        self._done, self._marked = step, time.perf_counter()  # so many steps by that time
+        self._seconds, self._speed = 0.0, 0.0  # since the last row; images/s between two marks
 
     def pend(self, step: int, report: Mapping[str, Any]) -> None:
         """Takes the report of a step; where a row is due, writes the row before it."""
@@ -43,26 +54,58 @@ class Reporter:
             self._pending, self._bad_images = (step, report, self._bad_images), 0
 
     def bad_image(self, sentence: str) -> None:
-        """Says and counts an image that could not be read."""
-        self._bad_images += 1
+        """Says and counts an image that could not be read; every process has its own."""
+        if jax.process_count() > 1:
+            sentence = f"process {jax.process_index()}: {sentence}"
+        if self._quiet:
+            self._bad_untold += 1
+            print(f"augjax: {sentence}", file=sys.stderr)
+        else:
+            self._bad_images += 1
+            self.say(sentence)
+
+    def failed_save(self, sentence: str) -> None:
+        """Says and counts a save that failed."""
+        self._saves_failed += 1
         self.say(sentence)
 
     def drain(self) -> None:
-        """Writes what is pending and makes sure that the latest step is sound.
+        """Writes what is pending and makes sure that the latest step is sound. Of several processes
+        all do so at the same steps.
 
         Raises NumericsError that names the first step whose loss or gradient was not finite.
         """
+        step, report = jax.block_until_ready(self._latest)
+        self._hear_of_bad_images()
         self._write_pending()
-        step, report = self._latest
+        self._mark(step)
         if report is not None:
             self._require_finite(int(report["bad_step"]))
+
+    def _hear_of_bad_images(self) -> None:
+        """Adds those of the other processes to the row that waits, or to the next one."""
+        if jax.process_count() == 1:
+            return
+        own, self._bad_untold = self._bad_untold, 0
+        told = int(multihost_utils.process_allgather(np.array(own)).sum())
+        if self._pending:
+            step, report, bad_images = self._pending
+            self._pending = step, report, bad_images + told
+        else:
+            self._bad_images += told
+
+    def _failed_saves(self) -> dict[str, int]:
+        """For a row, which they are told in once."""
+        count, self._saves_failed = self._saves_failed, 0
+        return {"saves_failed": count} if count else {}
 
     def flush(self) -> None:
         """Returns when every row is on the disk; OSError where it is full."""
         self._log.flush()
 
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes the evaluation row of a step, and keeps its time out of the training speed.
+        """Writes the evaluation row of a step, and keeps its time, since `drain`, out of the
+        training speed.
 
         Raises NumericsError, and writes nothing, where a number is not finite: what was trained
         may still be, as BatchNorm's running statistics and the average are seen here alone.
@@ -74,10 +117,8 @@ class Reporter:
             f"NaN or infinity in {', '.join(bad)}",
             "look at BatchNorm's running statistics and at the moving average, which may have gone "
             "bad before the loss; saves of that time hold them too", check.NumericsError)
-        now = time.perf_counter()
-        seconds = self._share * (now - self._row_time)
-        self._log.row("eval", step, {**values, "seconds": round(seconds, 4)})
-        self._row_time = now
+        self._log.row("eval", step, {
+            **values, **self._failed_saves(), "seconds": round(self._lap(), 4)})
         self.say(f"{step}/{self.total}  test accuracy {values['accuracy']:.2%}")
 
     def say(self, text: str) -> None:
@@ -90,24 +131,36 @@ class Reporter:
         if self._pending is None:
             return
         (step, report, bad_images), self._pending = self._pending, None
+        ahead = _is_ready(report)  # then the device has nearly kept pace with us
         report = jax.device_get(report)
         self._require_finite(int(report["bad_step"]))
-        now = time.perf_counter()
-        seconds = self._share * (now - self._row_time)
-        images = (step - self._row_step) * self.phase.batch_size
-        speed = images / seconds if seconds > 0 else 0.0
+        self._mark(self._latest[0] if ahead else step)
         values = {name: float(value) for name, value in report["metrics"].items()}
         if bad_images:
             values["data_bad"] = bad_images
+        values |= self._failed_saves()
         epoch = step / self.recipe.steps_per_epoch(self.phase)
         self._log.row("train", step, {
             "epoch": round(epoch, 6), **values,
-            "seconds": round(seconds, 4), "images_per_s": round(speed, 1),
+            "seconds": round(self._seconds, 4), "images_per_s": round(self._speed, 1),
         })
+        self._seconds = 0.0
         self._tell_of_teachers(values)
-        left = (self.total - step) * seconds / self._share / max(step - self._row_step, 1)
-        self._progress.show(step, values["loss"], speed, left)
-        self._row_step, self._row_time = step, now
+        left = (self.total - step) * self.phase.batch_size / max(self._speed * self._share, 1e-9)
+        self._progress.show(step, values["loss"], self._speed, left)
+
+    def _mark(self, done: int) -> None:
+        """Books the time since the last mark to the steps that were done in it."""
+        seconds = self._lap()
+        self._seconds += seconds
+        if done > self._done and seconds > 0:
+            self._speed = (done - self._done) * self.phase.batch_size / seconds
+        self._done = done
+
+    def _lap(self) -> float:
+        """This run's share of the seconds since the last lap."""
+        before, self._marked = self._marked, time.perf_counter()
+        return self._share * (self._marked - before)
 
     def _tell_of_teachers(self, values: Mapping[str, float]) -> None:
         """Warns once of a frozen network that is right no more often than chance."""
@@ -132,3 +185,7 @@ class Reporter:
             f"NaN or infinity first at step {bad_step + 1}, whose images, key and knobs are in "
             f"{path}", "lower the learning rate or look at that batch; the last good checkpoint is "
             "untouched"))
+
+
+def _is_ready(report: Any) -> bool:
+    return all(leaf.is_ready() for leaf in jax.tree.leaves(report) if isinstance(leaf, jax.Array))

@@ -1,4 +1,9 @@
-"""SIGTERM and Ctrl-C as a wish to stop at the next safe point, wherever the run is."""
+"""SIGTERM and Ctrl-C as a wish to stop at the next safe point, wherever the run is.
+
+One process stops between two steps, between two batches of an evaluation, and in a compilation.
+Several stop together and therefore between two steps alone: a wish that comes while they load,
+compile, save or evaluate waits for the end of that, and for the step after it.
+"""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -13,7 +18,7 @@ from augjax import check
 
 
 class Stop:
-    """Whether somebody asked this run to stop."""
+    """Whether somebody asked this run to stop: of several processes, only `due` knows."""
 
     def __init__(self):
         self.asked = False
@@ -51,9 +56,13 @@ class Stop:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """A Stop that SIGTERM and SIGINT set; a second SIGINT interrupts at once."""
+    """A Stop that SIGTERM and SIGINT set; a second SIGINT interrupts at once.
+
+    Of several processes JAX listens to SIGTERM and tells all of them when one is asked; here a
+    SIGINT becomes a SIGTERM, and a second one ends this process alone, whatever it waits for.
+    """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+    if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
@@ -62,7 +71,13 @@ def listening() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    def pass_on(number, frame):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
+    handlers = ({signal.SIGINT: pass_on} if jax.process_count() > 1 else
+                {signal.SIGTERM: ask, signal.SIGINT: ask})
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield stop
     finally:

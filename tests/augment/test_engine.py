@@ -208,6 +208,9 @@ def test_a_population_on_a_mesh():
     (np.zeros((4, 8, 8, 4), np.uint8), "C of 1 or 3"),
     (np.zeros((8, 8, 3), np.uint8), "add the batch axis"),
     (np.zeros((1, 9000, 1, 3), np.uint8), "8192 pixels"),
+    (np.zeros((0, 8, 8, 3), np.uint8), "at least one"),
+    (np.zeros((2, 0, 8, 3), np.uint8), "at least one"),
+    (np.zeros((2, 8, 0, 3), np.uint8), "at least one"),
 ])
 def test_wrong_images_are_refused_before_compilation(images, says):
     with pytest.raises(check.ConfigError, match=f"(?i){says}"):

@@ -156,6 +156,36 @@ def test_the_side_of_a_base_s_cutout(name, side):
     assert filled.max() == side * side
 
 
+FILLED = {
+    "pad_crop": lambda fill: augment.pad_crop(4, fill),
+    "pad_crop_pba": lambda fill: augment.pad_crop_pba(4, fill),
+    "cutout_square": lambda fill: augment.cutout_square(4, fill),
+    "random_erasing": lambda fill: augment.random_erasing(1.0, fill),
+}
+
+
+@pytest.mark.parametrize("layer", FILLED)
+@pytest.mark.parametrize("fill", [
+    300, -1, 0.49, (0.49, 0.48, 0.45), (1, 2), (1, 2, 3, 4), math.nan, "black", True], ids=str)
+def test_a_fill_that_is_no_pixel_is_refused_when_the_layer_is_made(layer, fill):
+    with pytest.raises(check.ConfigError, match="^fill: expected a value 0..255 or 3 of them, got"):
+        FILLED[layer](fill)
+
+
+@pytest.mark.parametrize("layer", FILLED)
+def test_a_colour_is_none_of_grey_images(layer):
+    keys = augment.image_keys(jax.random.key(0), 2)
+    with pytest.raises(check.ConfigError, match="^fill: expected a value 0..255, got"):
+        FILLED[layer](FILL)(keys, noise(2, channels=1))
+
+
+def test_a_whole_number_is_a_pixel_whatever_its_type():
+    keys, images = augment.image_keys(jax.random.key(0), 8), noise(8)
+    done = augment.pad_crop(4, (7.0, np.uint8(8), np.float32(9)))(keys, images)
+    np.testing.assert_array_equal(done, augment.pad_crop(4, (7, 8, 9))(keys, images))
+    assert augment.randaugment(9.0, fill=128.0).fill == 128
+
+
 def test_what_cannot_be_erased_is_refused():
     with pytest.raises(check.ConfigError, match=r"in \[0, 1\], got 2"):
         augment.random_erasing(2)
@@ -163,7 +193,5 @@ def test_what_cannot_be_erased_is_refused():
         augment.random_noise_erasing(0.5, (0.5, 0.1))
     with pytest.raises(check.ConfigError, match="even number"):
         augment.cutout_square(15)
-    with pytest.raises(check.ConfigError, match="fill"):
-        augment.random_erasing(0.5, 300)(augment.image_keys(jax.random.key(0), 2), noise(2))
-    with pytest.raises(check.ConfigError, match="pad of pad_crop_pba"):
+    with pytest.raises(check.ConfigError, match="pad_crop_pba: .*pixels from 1 on, got 0"):
         augment.pad_crop_pba(0)

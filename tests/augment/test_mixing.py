@@ -1,6 +1,7 @@
 """mixup, CutMix and mixed views: who is mixed with whom, how much, and what the rows say of it."""
 
 from collections import Counter
+import math
 
 import jax
 import jax.numpy as jnp
@@ -264,5 +265,8 @@ def test_what_cannot_be_mixed_is_refused():
         augment.make({"weak": weak, "mixed": mixed})(jax.random.key(0), a_batch(2), {})
     with pytest.raises(check.ConfigError, match="above 0, got 0"):
         augment.beta_mixing(0.0)
+    for alpha in (math.inf, math.nan, 1e39):  # the last is infinite in float32
+        with pytest.raises(check.ConfigError, match="a finite number above 0, got"):
+            augment.beta_mixing(alpha)
     with pytest.raises(check.ConfigError, match=r"in \[0, 1\], got 1.5"):
         augment.beta_mixing(1.0, 1.5)

@@ -205,6 +205,28 @@ def test_blend_rounds_the_product_first():
             blend(value, start, factor.view(np.int32)), expected, err_msg=str(factor))
 
 
+@pytest.mark.parametrize("height, width", [
+    (8192, 8192), (8191, 8192), (1, 8192), (8192, 1), (5, 3), (1, 1)])
+def test_the_mean_of_rows_is_rounded_exactly(height, width):
+    """Totals at a half and just below it, spread evenly or in the first rows, or of any rows."""
+    pixels, most = height * width, 255 * width
+    halves = [-(-(2 * mean + 1) * pixels // 2) for mean in (0, 1, 127, 253, 254)]
+    rows, number = [np.random.default_rng(0).integers(0, most + 1, height)], np.arange(height)
+    for total in (0, *(half - less for half in halves for less in (0, 1)), 255 * pixels):
+        rows.append(total // height + (number < total % height))
+        rows.append(np.clip(total - most * number, 0, most))
+    expected = [(2 * int(sums.sum()) + pixels) // (2 * pixels) for sums in rows]
+    found = jax.jit(exact.mean_of_rows, static_argnums=1)(np.int32(rows), width)
+    assert np.asarray(found).tolist() == expected
+
+
+def test_contrast_where_the_sum_of_all_pixels_leaves_int32():
+    image = np.full((3000, 3000, 1), 255, np.uint8)
+    image[:200] = 90
+    np.testing.assert_array_equal(
+        jax.jit(ops.contrast)(image, 0.5), pillow.one_operation("contrast", image, 0.5))
+
+
 def test_equalize_where_sums_are_large():
     """Many pixels, few values: quotients up to 509 and steps up to thousands."""
     rng = np.random.default_rng(1)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from augjax import augment, check
+from augjax import augment, builders, check, defaults
+from augjax.types import Clock
 
 LOGS = Path(__file__).resolve().parents[3] / "shared/data/pba"
 NONE, SOME = [0] * 60, [10, 3] + [0] * 58
@@ -32,6 +33,22 @@ def test_a_lineage_becomes_segments():
 def test_what_is_no_lineage_is_refused(text):
     with pytest.raises(check.ConfigError, match="log"):
         augment.schedule_of_log(text)
+
+
+def test_a_policy_says_how_long_the_search_of_its_log_was(tmp_path):
+    """What followed epoch 40 of the search begins at its place in a phase of 100 epochs."""
+    path, epochs = tmp_path / "log.txt", np.arange(100)
+    path.write_text(line(9, 8, 40))
+
+    def begins(**options):
+        block = defaults.policy("replay", schedule=str(path), **options)
+        pictures = builders.Pictures("cifar10", 10, (32, 32, 3))
+        policy = builders.build_policy("here", block, 100, pictures)
+        return int(np.argmax(policy.probabilities(Clock(epochs, epochs, epochs / 100))[:, 0] > 0))
+
+    assert (begins(), begins(searched_epochs=200), begins(searched_epochs=160)) == (20, 20, 25)
+    with pytest.raises(check.ConfigError, match="rise from 0 to 30"):
+        begins(searched_epochs=30)
 
 
 PUBLISHED = {

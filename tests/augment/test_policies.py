@@ -107,7 +107,10 @@ def test_a_policy_is_a_tree_of_its_magnitude():
     ({"magnitude": 9, "map": "torchvison"}, "Did you mean 'torchvision'"),
     ({"magnitude": 9, "num_layers": 0}, "from 1 on"),
     ({"magnitude": 9, "fill": 256}, "0..255"),
-    ({"magnitude": 9, "fill": (1, 2)}, "0..255"),
+    ({"magnitude": 9, "fill": (1, 2)}, "0..255 or 3 of them, got"),
+    ({"magnitude": 9, "fill": 0.49}, "0.49. Give pixels, not normalised values"),
+    ({"magnitude": 9, "fill": (0.4914, 0.4822, 0.4465)}, "not normalised values"),
+    ({"magnitude": 9, "fill": "mean"}, "got mean. Give pixels"),
 ])
 def test_wrong_policies_are_refused_when_made(arguments, says):
     with pytest.raises(check.ConfigError, match=says):
@@ -120,5 +123,5 @@ def test_wrong_draws_are_refused():
         augment.draw(keys, None, SHAPE)
     with pytest.raises(check.ConfigError, match="one per image"):
         augment.draw(jax.random.key(0), policy, SHAPE)
-    with pytest.raises(check.ConfigError, match="1 of them|0..255"):
+    with pytest.raises(check.ConfigError, match="a value 0..255, got"):
         augment.draw(keys, augment.randaugment(9.0, fill=(1, 2, 3)), (8, 8, 1))

@@ -102,5 +102,5 @@ def test_names_of_no_view_are_refused():
         views(jax.random.key(0), a_batch(2), {"trial": augment.randaugment(1.0)})
     with pytest.raises(check.ConfigError, match="got NoneType"):
         views(jax.random.key(0), a_batch(2), {})
-    with pytest.raises(check.ConfigError, match="whole pixels"):
+    with pytest.raises(check.ConfigError, match="whole pixels from 0 on, got -1"):
         augment.pad_crop(-1)

@@ -5,7 +5,8 @@ import json
 import pickle
 import shutil
 
-from prepare.archive_maker import COUNTS, files_of, random_splits, write_folder
+from array_record.python.array_record_module import ArrayRecordReader
+from prepare.archive_maker import COUNTS, files_of, random_splits, write_tar
 import numpy as np
 from PIL import Image
 import pytest
@@ -14,12 +15,14 @@ import tensorflow_datasets as tfds
 from augjax import check, data
 from augjax.data import prepared, records
 from augjax.prepare import prepare
+from launch.benchmarks.input import photographs, write_folder
 
 
 @pytest.fixture
 def small(tmp_path):
     """A data_dir of the test's own with a small cifar10 of 100 + 100 images."""
-    source = write_folder(tmp_path / "source", files_of("cifar10-binary", random_splits("cifar10")))
+    files = files_of("cifar10-binary", random_splits("cifar10"))
+    source = write_tar(tmp_path / "source", "in", files)
     prepare(source, tmp_path / "sets", counts=COUNTS)
     return tmp_path / "sets"
 
@@ -132,6 +135,31 @@ def test_a_flipped_byte_does_not_pass_silently(small):
         data.resident(data.tfds_images("cifar10", small).test)
 
 
+def test_a_damaged_record_is_named_with_its_file(tmp_path):
+    """The 13th of two files of eight, whose labels are read before all else."""
+    folder = write_folder(tmp_path, "birds", {"train": photographs(8), "test": photographs(8)},
+                          ("a", "b"))
+    parts = [folder / f"birds-train.array_record-{k:05d}-of-00002" for k in (0, 1)]
+    (folder / "birds-train.array_record-00000-of-00001").rename(parts[0])
+    shutil.copy(parts[0], parts[1])
+    info = json.loads((folder / "dataset_info.json").read_text())
+    next(split for split in info["splits"] if split["name"] == "train")["shardLengths"] = [8, 8]
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    content = bytearray(parts[1].read_bytes())
+    content[len(content) * 9 // 16] ^= 255
+    parts[1].write_bytes(content)
+    reader, broken = ArrayRecordReader(str(parts[1])), []
+    for number in range(8):
+        try:
+            reader.read([number])
+        except Exception:  # array_record raises many kinds
+            broken.append(8 + number)
+    assert len(broken) == 1
+    sentence = f"birds train record {broken[0]} in .*/{parts[1].name}: expected a readable record"
+    with pytest.raises(check.DataError, match=sentence):
+        data.load("birds", tmp_path, image_size=8)
+
+
 def png(shape, dtype=np.uint8):
     encoded = io.BytesIO()
     Image.fromarray(np.zeros(shape, dtype)).save(encoded, "PNG")
@@ -144,7 +172,7 @@ def png(shape, dtype=np.uint8):
     (png((16, 32, 3)), 3, r"expected an image \[32, 32, 3\] of uint8, got \[16, 32, 3\]"),
     (png((32, 32)), 3, r"got \[32, 32, 1\]"),
     (png((32, 32, 3))[:60], 3, r"expected an image \[32, 32, 3\]"),
-    (b"no image", 3, "cannot identify image"),
+    (b"no image", 3, "8 bytes of no known kind"),
 ])
 def test_a_wrong_record_is_named(small, monkeypatch, image, label, sentence):
     examples = records.Records._examples

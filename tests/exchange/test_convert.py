@@ -186,19 +186,6 @@ def flags(path, workdir, **more):
     return [f"--{name}={value}" for name, value in given.items()]
 
 
-def test_the_command_measures_and_evaluate_agrees(tmp_path):
-    path = written(tmp_path / "w.safetensors")
-    done = command("launch.convert", *flags(path, tmp_path / "run", data_dir=tmp_path))
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "run/summary.json").read_text())["phases"][exchange.PHASE]
-    assert summary["probe_images"] == 360  # all of the digits' test images
-    assert f"top-1 {summary['probe_accuracy']:.2%}" in done.stdout
-    assert "sees 32x32 pixels, mean (0.5071, 0.4867, 0.4408)" in done.stdout
-    again = command("launch.evaluate", f"--workdir={tmp_path / 'run'}")
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout.splitlines()[0])["accuracy"] == summary["probe_accuracy"]
-
-
 def test_wrong_flags_and_files_end_with_a_sentence_and_their_code(tmp_path):
     path = written(tmp_path / "w.safetensors")
     (tmp_path / "w.pth").write_bytes(b"PK\x03\x04" + b"x" * 60)

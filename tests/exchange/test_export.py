@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from augjax import check, defaults, exchange, parts, train, tree
+from augjax import builders, check, defaults, exchange, train, tree
 from augjax.augment import plain
 from augjax.exchange import card
 from augjax.exchange.formats import of_one_set, PLATFORMS
@@ -167,7 +167,7 @@ def test_bits_are_those_of_the_inner_layers():
 def test_what_leaves_is_described_for_one_batchnorm_set():
     """At the size that its rows have, and in data that JSON holds."""
     block = defaults.model("resnet8_tiny", domains=2, scales=(16, 24), bn_images=8, views=("a",))
-    described = parts.describe_net(block, parts.Pictures("digits", 10, (16, 16, 3)))
+    described = builders.describe_net(block, builders.Pictures("digits", 10, (16, 16, 3)))
     sizes = [of_one_set(described, domain)["image_shape"] for domain in (0, 1)]
     assert sizes == [(16, 16, 3), (24, 24, 3)]
     left = json.loads(json.dumps(of_one_set(described, 1)))
@@ -190,12 +190,18 @@ def test_logits_that_differ_are_refused(trained, change):
     def reference(pixels):
         return pixels[:, 5, :10, 0] * np.float32(10 / 255)
 
-    found = exchange.compared(reference, reference, images, 7)
+    found = exchange.compared(reference, reference, images, 7, "stablehlo")
     assert found["difference"] == 0 and found["largest_logit"] == 10
-    near = exchange.compared(lambda x: reference(x) + np.float32(5e-4), reference, images, 7)
+    near = exchange.compared(lambda x: reference(x) + np.float32(5e-4), reference, images, 7,
+                             "onnx")
     assert near["accuracy"] == found["accuracy"]
-    with pytest.raises(check.NumericsError, match="Nothing was kept"):
-        exchange.compared(lambda pixels: change(reference(pixels)), reference, images, 7)
+    for format in ("stablehlo", "onnx"):
+        with pytest.raises(check.NumericsError, match="Nothing was kept") as caught:
+            exchange.compared(lambda x: change(reference(x)), reference, images, 7, format)
+        assert ("--format=stablehlo" in str(caught.value)) == (format == "onnx")
+    for part in ("run on all 20 test images, each by itself and in batches of 7",
+                 "logits within 0.001 (0.0001 of the largest)", "of 40 predictions"):
+        assert part in str(caught.value)
 
 
 def test_a_file_that_differs_leaves_nothing(trained, tmp_path, monkeypatch):

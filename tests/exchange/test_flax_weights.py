@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from augjax import defaults, exchange, parts, tree
+from augjax import builders, defaults, exchange, tree
 from models.zoo_rows import rows_of
 
 SIZE, CLASSES = 64, 1000
@@ -101,8 +101,8 @@ def test_logits_and_taps_are_flax_s(tmp_path, theirs, orbax):
     converted = exchange.convert("flax", "resnet50", path, image_size=SIZE)
     np.testing.assert_array_equal(converted.params["stem"]["kernel"], params["conv_init"]["kernel"])
     assert converted.model["padding"] == "same" and len(converted.origin["sha256"]) == 64
-    net = parts.build_net(defaults.model(**converted.model),
-                          parts.Pictures("imagenet2012", CLASSES, (224, 224, 3)))
+    net = builders.build_net(defaults.model(**converted.model),
+                          builders.Pictures("imagenet2012", CLASSES, (224, 224, 3)))
     ours = jax.jit(net.predict)((converted.params, converted.stats), rows)
     for mine, other in [(ours.logits, logits), *((ours.features[k], taps[k]) for k in taps)]:
         np.testing.assert_allclose(mine, other, atol=1e-4 * float(jnp.abs(other).max()), rtol=0)

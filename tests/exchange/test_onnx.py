@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from augjax import check, compress, defaults, exchange, parts, train, tree
+from augjax import builders, check, compress, defaults, exchange, train, tree
 from augjax.augment import plain
 from augjax.exchange import card, formats
 from augjax.exchange.to_onnx import BEGINNING, to_onnx
@@ -40,8 +40,8 @@ def leaving(request, runtime, tmp_path_factory):
     model, transform, domain = NETWORKS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
     workdir, built = trained_run(folder / "run", model, transform, IMAGES)
-    pictures = parts.Pictures("digits", 10, (16, 16, 3))
-    described = parts.describe_net(model, pictures)
+    pictures = builders.Pictures("digits", 10, (16, 16, 3))
+    described = builders.describe_net(model, pictures)
 
     def export(path):
         exchange.export(train.Source("net", str(workdir)), built, described, path, "onnx", domain)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from augjax import check, defaults, parts, recipe
+from augjax import builders, check, defaults, recipe
 from augjax.losses import (
     binary_cross_entropy, binary_cross_entropy_rows, cross_entropy, cross_entropy_rows,
 )
@@ -78,7 +78,7 @@ def test_the_control_mixed_images_and_nothing_but_their_mixed_labels(kind):
         views={"train": defaults.view("none"), "mixed": defaults.mixed("train", kind)},
         terms={"ce": defaults.term("cross_entropy", views=("mixed",))})
     config = defaults.config({"control": block}, {"name": "digits"})
-    phase, = recipe.build_phases(recipe.expanded(config), parts.Pictures("digits", 6, (8, 8, 3)))
+    phase, = recipe.build_phases(recipe.expanded(config), builders.Pictures("digits", 6, (8, 8, 3)))
     draw = np.random.default_rng(0)
     batch = Batch(draw.integers(0, 256, (4, 8, 8, 3), np.uint8), LABEL, LABEL)
     rows = jax.jit(phase.objective.show)(batch, jax.random.key(1), phase.knobs.policies)

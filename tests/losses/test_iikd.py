@@ -48,3 +48,9 @@ def test_each_part_keeps_a_state_and_draws_numbers_of_its_own():
     assert state == {"a": 0.0, "b": 10.0} and after == {"a": 1.0, "b": 11.0}
     keys = [jax.random.fold_in(KEY, number) for number in (0, 1)]
     assert float(worth) == pytest.approx(10 + sum(float(jax.random.uniform(k)) for k in keys))
+
+
+@pytest.mark.parametrize("images, least", [((None, 9, 7), 7), ((None, None), None)])
+def test_it_has_places_for_as_many_images_as_its_parts(images, least):
+    parts = {str(n): Term(None, None, images=count) for n, count in enumerate(images)}
+    assert losses.total(parts).images == least

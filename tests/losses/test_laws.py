@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import pytest
 
-from augjax import check, defaults, losses, parts, train
+from augjax import builders, check, defaults, losses, parts, train
 from augjax.types import Outputs, Signals, View
 from losses import scene as scenes
 from losses.scene import at_work, changed, drawn, IMAGES, jit, KEY, ROWS, signals_of, traced
@@ -295,10 +295,10 @@ def test_every_kind_is_named_by_a_config_that_survives_json(kind):
     lists = {"hinton": {"teacher": ("teacher", "peer")}, "attention": TALL}
     views, where = tuple(view.name for view in BRANCHES), "student.terms.one"
     block = defaults.term(kind, 0.5, views, **GIVEN.get(kind, {}), **lists.get(kind, {}))
-    term = parts.build_term(where, ConfigDict(json.loads(block.to_json())), views)
+    term = builders.build_term(where, ConfigDict(json.loads(block.to_json())), views)
     assert traced(term, scene()).shape == ()
     with pytest.raises(check.ConfigError, match="field of student.terms.one: .*got 'tapps'"):
-        parts.build_term(where, ConfigDict({**block.to_dict(), "tapps": 1}), views)
+        builders.build_term(where, ConfigDict({**block.to_dict(), "tapps": 1}), views)
 
 
 def test_what_a_term_promises_of_its_rows_holds():

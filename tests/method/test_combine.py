@@ -7,7 +7,7 @@ import pytest
 from small import moved, objective, ready
 from test_fits_later import projector_with_memory
 
-from augjax import check, defaults, losses, method, parts, recipe
+from augjax import builders, check, defaults, losses, method, recipe
 from augjax.train.gradients import check_accumulation
 from augjax.types import Clock, Knobs, stateless
 
@@ -157,7 +157,7 @@ def built(**changes):
              "kd": defaults.term("hinton", 0.4, teacher="student")}
     config = defaults.config({"only": defaults.phase(terms=terms, **changes)}, {})
     blocks = recipe.expanded(config)
-    return recipe.build_phases(blocks, parts.Pictures("digits", 10, (16, 16, 3)))[0]
+    return recipe.build_phases(blocks, builders.Pictures("digits", 10, (16, 16, 3)))[0]
 
 
 def test_configs_name_the_combine_and_see_its_fields():

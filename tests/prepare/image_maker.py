@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from augjax.prepare.crc32c import crc32c, masked
+from augjax.prepare.image_layouts import synsets
 
 
 @functools.cache
@@ -46,9 +47,12 @@ def scan(number: int) -> bytes:
 
 
 def write_tree(root: Path, files: dict[str, bytes]) -> Path:
+    """The files below `root`; a path that ends in / is a folder."""
     for path, content in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
+        folder = root / path if path.endswith("/") else (root / path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.endswith("/"):
+            (root / path).write_bytes(content)
     return root
 
 
@@ -59,13 +63,20 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
+def tar_of(files: dict[str, bytes], links: dict[str, tuple[bytes, str]] | None = None) -> bytes:
+    """A tar of the files, folders (that end in /) and {path: (tarfile's type, target)}."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
+            if name.endswith("/"):
+                member.type = tarfile.DIRTYPE
             archive.addfile(member, io.BytesIO(content))
+        for name, (kind, target) in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            archive.addfile(member)
     return buffer.getvalue()
 
 
@@ -92,6 +103,34 @@ def tile(number: int) -> bytes:
     """One of 16 JPEGs of 64 x 64, of which the tenth is grey."""
     number %= 16
     return encoded(crop(number), mode="L" if number == 10 else None)
+
+
+@functools.cache
+def validation_names() -> tuple[str, ...]:
+    """For each of ImageNet's synsets, in order, its first validation image in TFDS's list."""
+    path = Path(tfds.__file__).parent / "datasets/imagenet2012/validation_labels.txt"
+    first = {}
+    for number, synset in enumerate(path.read_text().split(), 1):
+        first.setdefault(synset, f"ILSVRC2012_val_{number:08d}.JPEG")
+    return tuple(first[synset] for synset in synsets())
+
+
+def imagenet_files(flat: bool) -> dict[str, bytes]:
+    """An image of each class in train and in val, where they lie `flat` or in class folders."""
+    files = {}
+    for k, (synset, name) in enumerate(zip(synsets(), validation_names())):
+        files[f"train/{synset}/{synset}_{k}.JPEG"] = scan(k)
+        files[f"val/{name}" if flat else f"val/{synset}/{name}"] = scan(k + 1)
+    return files
+
+
+def imagenet_tars(folder: Path) -> Path:
+    """The same images as ImageNet's two tars."""
+    classes = {f"{synset}.tar": tar_of({f"{synset}_{k}.JPEG": scan(k)})
+               for k, synset in enumerate(synsets())}
+    images = {name: scan(k + 1) for k, name in enumerate(validation_names())}
+    return write_tree(folder, {"ILSVRC2012_img_train.tar": tar_of(classes),
+                               "ILSVRC2012_img_val.tar": tar_of(images)})
 
 
 def flower_files(images: int = 6, form: str = "JPEG") -> dict[str, bytes]:

@@ -183,7 +183,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
         return record(name, image, labels)
 
     monkeypatch.setattr(module, "_record", failing)
-    with pytest.raises(check.DataError if isinstance(error, OSError) else KeyboardInterrupt):
+    with pytest.raises(check.CheckpointError if isinstance(error, OSError) else KeyboardInterrupt):
         prepare(source, tmp_path / "sets", counts=COUNTS)
     assert not (tmp_path / "sets").exists()
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_leaves_nothing(tmp_path):
         from augjax.prepare import prepare
         try:
             prepare({str(source)!r}, {str(tmp_path / "sets")!r}, counts={COUNTS})
-        except check.DataError as error:
+        except check.CheckpointError as error:
             print(error)"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "expected a place to write" in done.stdout and "free space" in done.stdout.lower(), done
@@ -209,7 +209,7 @@ def test_too_little_space_is_seen_before_writing(tmp_path, monkeypatch):
     source = write_folder(tmp_path / "in", files_of("cifar10-binary", random_splits("cifar10")))
     full = types.SimpleNamespace(free=1000)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(check.DataError, match="0 MiB free"):
+    with pytest.raises(check.CheckpointError, match="0 MiB free"):
         prepare(source, tmp_path / "sets", counts=COUNTS)
     assert not (tmp_path / "sets").exists()
 

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from image_maker import (
-    crop, encoded, flower_files, scan, tar_of, tile, tiny_files, write_tree, write_zip,
+    crop, encoded, flower_files, imagenet_files, imagenet_tars, scan, tar_of, tile, tiny_files,
+    validation_names, write_tree, write_zip,
 )
 import numpy as np
 from PIL import Image
@@ -198,42 +199,26 @@ def test_tiny_imagenets_counts_and_sizes_are_checked(tmp_path):
         prepare(source, tmp_path / "sets", counts=TINY)
 
 
+def test_a_line_of_annotations_without_tabs_is_named(tmp_path):
+    files = tiny_files()
+    lines = files["val/val_annotations.txt"].decode().splitlines()
+    lines[2:3] = ["", lines[2].replace("\t", " ")]
+    source = write_tree(tmp_path / "in", files | {
+        "val/val_annotations.txt": "\n".join(lines).encode()})
+    with pytest.raises(check.DataError, match="val_annotations.txt, line 4: expected a file and "):
+        prepare(source, tmp_path / "sets", counts=TINY)
+
+
 # --- ImageNet ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def validation_names() -> list[str]:
-    """For each synset, in order, the first validation image of it in TFDS's list."""
-    path = Path(tfds.__file__).parent / "datasets/imagenet2012/validation_labels.txt"
-    first = {}
-    for number, synset in enumerate(path.read_text().split(), 1):
-        first.setdefault(synset, f"ILSVRC2012_val_{number:08d}.JPEG")
-    return [first[synset] for synset in synsets()]
-
-
-def imagenet_files(validation_names: list[str], flat: bool) -> dict[str, bytes]:
-    files = {}
-    for k, (synset, name) in enumerate(zip(synsets(), validation_names)):
-        files[f"train/{synset}/{synset}_{k}.JPEG"] = scan(k)
-        files[f"val/{name}" if flat else f"val/{synset}/{name}"] = scan(k + 1)
-    return files
-
-
-def imagenet_tars(folder: Path, validation_names: list[str]) -> Path:
-    classes = {f"{synset}.tar": tar_of({f"{synset}_{k}.JPEG": scan(k)})
-               for k, synset in enumerate(synsets())}
-    images = {name: scan(k + 1) for k, name in enumerate(validation_names)}
-    return write_tree(folder, {"ILSVRC2012_img_train.tar": tar_of(classes),
-                               "ILSVRC2012_img_val.tar": tar_of(images)})
-
-
-def test_imagenet_from_its_tars(tmp_path, validation_names):
-    source = imagenet_tars(tmp_path / "in", validation_names)
+def test_imagenet_from_its_tars(tmp_path):
+    source = imagenet_tars(tmp_path / "in")
     target = prepare(source, tmp_path / "sets", counts=SMALL)
     assert target == tmp_path / "sets/imagenet2012/5.1.0"
     train = stored(tmp_path / "sets", "imagenet2012", "train")
     validation = stored(tmp_path / "sets", "imagenet2012", "validation")
-    for k, (synset, name) in enumerate(zip(synsets(), validation_names)):
+    for k, (synset, name) in enumerate(zip(synsets(), validation_names())):
         assert train[f"{synset}_{k}.JPEG"] == (k, scan(k))
         assert validation[name] == (k, scan(k + 1))
     info = tfds.builder("imagenet2012", data_dir=tmp_path / "sets").info
@@ -243,21 +228,21 @@ def test_imagenet_from_its_tars(tmp_path, validation_names):
 
 
 @pytest.mark.parametrize("layout", ["val by folders", "flat, as Kaggle has it"])
-def test_imagenet_from_its_folders(tmp_path, validation_names, layout):
+def test_imagenet_from_its_folders(tmp_path, layout):
     root = tmp_path / "in"
     write_tree(root / "ILSVRC/Data/CLS-LOC" if "Kaggle" in layout else root,
-               imagenet_files(validation_names, flat="flat" in layout))
+               imagenet_files(flat="flat" in layout))
     found = source_kinds.recognise(root, None)
     assert (found.name, found.version, found.class_names) == ("imagenet2012", "5.1.0", synsets())
     for split, shift in (("train", 0), ("validation", 1)):
         items = sorted(found.splits[split], key=lambda item: item.label)
         assert [item.label for item in items] == list(range(1000))
         assert image_places.read(items[7].place) == scan(7 + shift)
-    assert [item.name for item in items] == validation_names
+    assert [item.name for item in items] == list(validation_names())
 
 
-def test_imagenets_classes_and_counts_are_checked(tmp_path, validation_names):
-    files = imagenet_files(validation_names, flat=True)
+def test_imagenets_classes_and_counts_are_checked(tmp_path):
+    files = imagenet_files(flat=True)
     listing = listing_of(files, tmp_path / "in")
     with pytest.raises(check.DataError, match="train: expected 1281167 images, got 1000"):
         prepare(tmp_path / "in", tmp_path / "sets")
@@ -266,7 +251,7 @@ def test_imagenets_classes_and_counts_are_checked(tmp_path, validation_names):
         image_layouts.class_tree("x", fewer, "imagenet2012")
     with pytest.raises(check.ConfigError, match="--dataset: expected a name for these images"):
         image_layouts.class_tree("x", fewer, None)
-    strange = listing | {"val/photo.JPEG": listing[f"val/{validation_names[0]}"]}
+    strange = listing | {"val/photo.JPEG": listing[f"val/{validation_names()[0]}"]}
     with pytest.raises(check.DataError, match="00050000.JPEG, got photo.JPEG"):
         image_layouts.class_tree("x", strange, None)
 

@@ -30,7 +30,8 @@ def test_a_tree_needs_a_name_of_its_own(tmp_path, name, sentence):
     ({}, "got an empty folder"),
     ({"notes.txt": b""}, "ILSVRC2012_img_train.tar and .*, got notes.txt"),
     ({"train/x.jpg": b""}, "got train/x.jpg"),
-    ({"train/a/x.jpg": b""}, "in test, beside train, got none"),
+    ({"train/a/x.jpg": b""}, "in test, beside train, got none. Put"),
+    ({"train/a/x.jpg": b"", "val/x.jpg": b""}, "got none; beside train: val"),
     ({"train/a/x.jpg": b"", "val/a/x.jpg": b"", "validation/a/x.jpg": b""}, "val and validation"),
     ({"train/a/x.jpg": b"", "val/b/x.jpg": b""}, "val: expected classes among the 1 known ones"),
 ])
@@ -86,9 +87,9 @@ def test_a_compressed_tar_of_images_is_refused(tmp_path):
         prepare(tmp_path / "in.tar.gz", tmp_path / "sets", "flowers")
 
 
-def test_a_member_of_a_tar_or_zip_cannot_reach_outside(tmp_path):
-    files = {f"../../outside/{path}": data for path, data in flower_files().items()}
-    files |= {f"/tmp/absolute/{path}": data for path, data in flower_files().items()}
+@pytest.mark.parametrize("above", ["../../outside", "/tmp/absolute"])
+def test_a_member_of_a_tar_or_zip_cannot_reach_outside(tmp_path, above):
+    files = {f"{above}/{path}": data for path, data in flower_files().items()}
     (tmp_path / "in.tar").write_bytes(tar_of(files))
     write_zip(tmp_path / "in.zip", files)
     for source in ("in.tar", "in.zip"):
@@ -97,6 +98,14 @@ def test_a_member_of_a_tar_or_zip_cannot_reach_outside(tmp_path):
     assert left == {"in.tar", "in.zip", "tar", "zip"} and not Path("/tmp/absolute").exists()
     assert not (tmp_path.parent / "outside").exists()
     assert not (tmp_path.parent.parent / "outside").exists()
+
+
+@pytest.mark.parametrize("below", ["", "sets", "train/iris"])
+def test_prepared_sets_do_not_lie_in_the_source(tmp_path, below):
+    source = write_tree(tmp_path / "in", flower_files())
+    with pytest.raises(check.ConfigError, match="--data_dir: expected a folder outside of .*in"):
+        prepare(source, source / below, "flowers")
+    assert not (source / "flowers").exists()
 
 
 # --- bad images ----------------------------------------------------------------------------------
@@ -114,17 +123,23 @@ def make(root, sets="sets", **options):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """{file: what is in it}, but the times of the source's files, which tests may write anew."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if target_folder.CHECKSUMS in found:
+        found[target_folder.CHECKSUMS] = target_folder.summary(folder) | {"stamp": None}
+    return found
 
 
 def spoil(root):
+    """Writes three bad images; returns them as they were."""
     files = flower_files()
-    write_tree(root / "in", {
+    bad = {
         "train/iris/0.jpg": files["train/iris/0.jpg"][:900],
         "train/rose/3.jpg": b"",
         "val/rose/6.jpg": b"\xff\xd8" + bytes(500),
-    })
-    return files
+    }
+    write_tree(root / "in", bad)
+    return {path: files[path] for path in bad}
 
 
 def test_bad_images_are_all_named_and_can_be_mended(source, monkeypatch):
@@ -134,7 +149,8 @@ def test_bad_images_are_all_named_and_can_be_mended(source, monkeypatch):
         make(source)
     text = str(caught.value)
     assert "3 that do not: " in text and "in/train/iris/0.jpg (image file is truncated" in text
-    assert "in/train/rose/3.jpg (" in text and "in/val/rose/6.jpg (" in text and "skip_bad" in text
+    assert "in/train/rose/3.jpg (0 bytes of no known kind)" in text and "skip_bad" in text
+    assert "in/val/rose/6.jpg (502 bytes of no known kind)" in text and " at 0x" not in text
     assert not (source / "sets/flowers/1.0.0").exists()
     write_tree(source / "in", files)
     redone, example = [], image_bytes.example
@@ -152,7 +168,9 @@ def test_bad_images_can_be_left_out(source):
     assert len(listed) == 3 and any("train/iris/0.jpg (image file is trunc" in x for x in listed)
     assert target_folder.told(target) == [
         "train: 16 images", "validation: 5 images", "left out: 3 images, see skipped.txt"]
-    assert make(source) == target
+    assert make(source, skip_bad=True) == target
+    with pytest.raises(check.DataError, match="images that decode, got 3 that do not, see skipped"):
+        make(source)
 
 
 def test_of_many_bad_images_twenty_are_named(tmp_path):

@@ -13,7 +13,7 @@ import time
 import types
 
 import dying
-from image_maker import crop, encoded, flower_files, write_tree
+from image_maker import crop, encoded, flower_files, tar_of, write_tree
 import numpy as np
 import pytest
 
@@ -33,7 +33,11 @@ def make(root, sets="sets", **options):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """{file: what is in it}, but the times of the source's files, which tests may write anew."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if target_folder.CHECKSUMS in found:
+        found[target_folder.CHECKSUMS] = target_folder.summary(folder) | {"stamp": None}
+    return found
 
 
 @pytest.fixture
@@ -133,6 +137,22 @@ def test_the_beginning_of_another_set_is_refused(source, monkeypatch):
     assert contents(source / "sets" / PARTIAL) == before
 
 
+def test_what_was_made_of_replaced_images_is_made_again(source, monkeypatch):
+    """Also of those of as many bytes, which have another time."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 19)
+        with pytest.raises(KeyboardInterrupt):
+            make(source)
+    first, second = (job.content[0] for job in
+                     shard_files.jobs(recognise(source / "in", "flowers"), source, 4)[:2])
+    Path(first.place.path).write_bytes(encoded(crop(99)))
+    os.utime(second.place.path, ns=(1, 1))
+    redone = count_images(monkeypatch)
+    mended = contents(make(source))
+    assert len(redone) == 24 - 18 + 4 + 4
+    assert mended == contents(make(source, "whole"))
+
+
 def test_two_commands_do_not_fill_one_folder(source):
     (source / "sets" / PARTIAL).mkdir(parents=True)
     with target_folder.locked(source / "sets" / PARTIAL):
@@ -207,6 +227,36 @@ def test_a_whole_folder_is_verified(source, harm):
         make(source)
 
 
+@pytest.mark.parametrize("change", ["other bytes", "another time"])
+def test_a_whole_folder_of_a_changed_source_is_refused(source, change):
+    make(source)
+    path = source / "in/train/iris/0.jpg"
+    if change == "other bytes":
+        before = path.stat()
+        path.write_bytes(encoded(crop(99)))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        os.utime(path, ns=(1, 1))
+    with pytest.raises(check.DataError, match="exists and its content: .*got other ones"):
+        make(source)
+
+
+def test_a_whole_folder_that_tells_no_times_is_accepted(source):
+    """Tars tell sizes alone; folders made before 2026-11-22 nothing but names."""
+    target = make(source)
+    (source / "moved").mkdir()
+    (source / "in").rename(source / "moved/in")
+    (source / "in").write_bytes(tar_of(flower_files()))
+    assert make(source) == target
+    (source / "in").write_bytes(tar_of(flower_files() | {"val/iris/6.jpg": encoded(crop(99))}))
+    with pytest.raises(check.DataError, match="exists and its content: .*got other ones"):
+        make(source)
+    content = target_folder.summary(target)
+    del content["stamp"]
+    (target / "checksums.json").write_text(json.dumps(content))
+    assert make(source) == target
+
+
 # --- the machine ---------------------------------------------------------------------------------
 
 
@@ -224,9 +274,9 @@ def files_up_to(size):
 def test_a_full_disk_keeps_what_was_made(source, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     write_tree(source / "in", {"val/rose/x.jpg": encoded(noise)})
-    with files_up_to(140_000), pytest.raises(check.DataError) as caught:
+    with files_up_to(140_000), pytest.raises(check.CheckpointError) as caught:
         make(source)
-    assert "expected a place to write" in str(caught.value)
+    assert "expected a place to write" in str(caught.value) and caught.value.exit_code == 4
     assert "run it again to go on" in str(caught.value)
     assert len(list((source / "sets" / PARTIAL).glob("*-of-00005"))) == 5
     redone = count_images(monkeypatch)
@@ -236,14 +286,15 @@ def test_a_full_disk_keeps_what_was_made(source, monkeypatch):
 
 def test_too_little_space_is_seen_before_writing(source, monkeypatch):
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
-    with pytest.raises(check.DataError, match="0 MiB free where about 0 MiB are needed"):
+    with pytest.raises(check.CheckpointError, match="0 MiB free where about 0 MiB are needed"):
         make(source)
 
 
 def test_a_place_that_cannot_be_made_is_named(source):
     (source / "sets").write_text("a file")
-    with pytest.raises(check.DataError, match="expected a place to write, got .*sets"):
+    with pytest.raises(check.CheckpointError, match="a place to write, got .*sets") as caught:
         make(source)
+    assert "shards" not in str(caught.value)
 
 
 @pytest.mark.parametrize("options, sentence", [

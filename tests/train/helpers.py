@@ -175,9 +175,10 @@ def three_phases(structure: str | None = "three", epochs: float = 1.5, magnitude
 
 
 def rows(workdir: Path, kind: str | None = None) -> list[dict]:
-    """The rows of metrics.jsonl without their time fields."""
+    """The rows of metrics.jsonl without their time fields and what became of saves."""
     return [
-        {name: value for name, value in row.items() if name not in metrics.TIME_FIELDS}
+        {name: value for name, value in row.items()
+         if name not in (*metrics.TIME_FIELDS, "saves_failed")}
         for row in metrics.read(workdir) if kind in (None, row["kind"])
     ]
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from augjax import check, compress, losses, method, train
+from augjax import augment, check, compress, losses, method, train
 from augjax.data import resident
 from augjax.train import gradients, sharding, start, stop
 from augjax.train.state import TrainState
@@ -174,6 +174,32 @@ def test_otherwise_it_is_a_group_and_states_go_from_one_to_the_next():
     at_once, _ = make_update(made, optimizer)(state, batch, knobs)
     heads = [each.params["nets"]["student"]["head"]["kernel"] for each in (after, at_once, state)]
     assert np.abs(heads[0] - heads[1]).max() > 0.01 * np.abs(heads[0] - heads[2]).max()
+
+
+def test_its_networks_and_terms_draw_what_no_view_has_drawn():
+    """Each is given keys of its own: four of a network, four of a term, 32 of images and rows."""
+    def note(seen, key):
+        return jnp.roll(seen, 1, axis=0).at[0].set(jax.random.key_data(key))
+
+    def trained(variables, rows, key):
+        said, _ = linear().train((variables[0], {"trunk": {"mean": jnp.zeros(48)}}), rows, key)
+        return said, {"keys": note(variables[1]["keys"], key)}
+
+    def layer(keys, images, policy):
+        shown.append(jax.random.key_data(keys))
+        return images
+
+    none, shown = jnp.zeros((4, 2), jnp.uint32), []
+    term = Term(lambda key, signals: ({}, none), lambda params, state, signals, key: (
+        signals.outputs["student"].logits.mean(), note(state, key)), per_example=True)
+    made, state, batch, knobs = by_itself(
+        {"own": term}, train.sgd(), views=augment.make({"train": layer}, rows={"train": 4}))
+    made = replace(made, nets={"student": linear()._replace(train=trained)})
+    state = replace(state, stats={"student": {"keys": none}})
+    of_four = gradients.of_micro_batches(made, method.weighted_sum, 4)
+    _, _, aux = of_four(state, batch, jax.random.key(5), replace(knobs, policies={}))
+    keys = np.concatenate([aux.stats["student"]["keys"], aux.terms["own"], *shown])
+    assert keys.shape == (4 + 4 + 32, 2) and len(np.unique(keys, axis=0)) == 40
 
 
 def test_the_loop_of_an_accelerator_gives_the_same(monkeypatch):

@@ -181,6 +181,10 @@ def test_a_failed_save_is_told_and_training_goes_on(unhurt, tmp_path, monkeypatc
     failed = [event for event in events if event["event"] == "save failed"]
     assert [event["phase"] for event in failed] == ["teacher", "student", "student"]
     assert all("No space left" in event["why"] for event in failed)
+    counted = [(row["phase"], row["kind"], row["step"], row["saves_failed"])
+               for row in metrics.read(tmp_path) if "saves_failed" in row]
+    assert counted == [  # each is found at the save after it, before which a row is written
+        ("teacher", "eval", 6, 1), ("student", "train", 8, 1), ("student", "eval", 9, 1)]
     assert not list((tmp_path / "checkpoints").glob("*/*tmp"))  # they would fill the disk further
     assert_every_step_once(tmp_path, three_phases())
     assert_same_run(unhurt, tmp_path)

@@ -1,9 +1,10 @@
 """A run to be killed: `python victim.py WORKDIR '{"at": "train", "phase": "student", "step": 4}'`.
 
 Trains `helpers.three_phases` and, when the named moment comes, sends itself a signal (SIGKILL
-unless "signal" says another) or, with "hang", waits there so that somebody else can. Ends as
-`launch` ends. With "full", the disk is full from the save of the first step named to that of the
-second. Options "port" and "process" make it one of two processes.
+unless "signal" says another), after which it does nothing for "rest" seconds, or, with "hang",
+waits there so that somebody else can. Ends as `launch` ends. With "full", the disk is full from the
+save of the first step named to that of the second; with "bad", an image of the step named was bad.
+Options "port" and "process" make it one of two processes.
 """
 
 from functools import partial
@@ -41,6 +42,7 @@ def strike(at: str, phase: str, step: int | str) -> None:
         time.sleep(OPTIONS["hang"])
     else:
         os.kill(os.getpid(), getattr(signal, OPTIONS.get("signal", "SIGKILL")))
+        time.sleep(OPTIONS.get("rest", 0))
 
 
 def after(owner, name: str, moment) -> None:
@@ -96,6 +98,18 @@ def fill_the_disk(first: list, last: list) -> None:
     checkpoint.Writer.save = saved
 
 
+def spoil(phase: str, step: int) -> None:
+    """An image that this step sees could not be read."""
+    pend = loop.Reporter.pend
+
+    def pended(reporter, at, report):
+        if (reporter.phase.name, at) == (phase, step):
+            reporter.bad_image("an image is none")
+        pend(reporter, at, report)
+
+    loop.Reporter.pend = pended
+
+
 def strike_inside() -> None:
     """Strikes in the middle of a compilation, and between the batches of an evaluation."""
     lower_step, compile_step = ready.lower_step, loop.compile_step
@@ -126,6 +140,8 @@ def main(*_: str) -> None:
     strike_inside()
     if "full" in OPTIONS:
         fill_the_disk(*OPTIONS["full"])
+    if "bad" in OPTIONS:
+        spoil(*OPTIONS["bad"])
     options = {name: OPTIONS[name] for name in ("log_every", "resident") if name in OPTIONS}
     train.run(three_phases(**options), WORKDIR)
 
