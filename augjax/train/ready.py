@@ -14,7 +14,7 @@ import numpy as np
 from augjax import check, tree
 from augjax.data import feed, resident, workers_for
 from augjax.train import checkpoint, evaluate, files, folder, metrics, sharding, start
-from augjax.train.phases import Phase, Recipe
+from augjax.train.phases import Phase, Recipe, saved_step
 from augjax.train.state import TrainState
 from augjax.train.stop import Stop
 from augjax.train.update import lower_step, make_step, make_update, Plan, Resident
@@ -80,8 +80,13 @@ def freeze(shared: Run, phase: Phase) -> PyTree:
     host = start.freeze(phase, recipe, workdir, mesh)
     frozen = jax.tree.map(lambda leaf, to: sharding.place(leaf, to.sharding), host, like.frozen)
     if frozen:
-        named = {name: {"source": str(source), "sha256": tree.digest({"": host[name]})}
+        named = {name: {"source": str(source), "sha256": tree.digest({"": host[name]}),
+                        "step": saved_step(source, files.place(source.run or workdir))}
                  for name, source in phase.frozen.items()}
+        for name, source in phase.frozen.items() if shared.primary else ():
+            if source.run:  # which may not have been trained to its end
+                print(f"augjax: {name} of phase {phase.name!r} is {source}, step "
+                      f"{named[name]['step']}", file=sys.stderr)
         require_same(recipe, workdir, phase, named)
         shared.writer.save(phase.name, checkpoint.FROZEN, frozen, lambda: (
             folder.write_json(stored.parent / "frozen.json", named) if shared.primary else None))
