@@ -13,6 +13,7 @@ from ml_collections import config_flags, ConfigDict
 
 from augjax import check
 
+flags.disclaim_key_flags()  # they are the commands', so that --help has them
 DUMP = re.compile(r' Other fields present: ".*"(?=\n|$)', re.DOTALL)  # ConfigDict's, of all values
 
 

@@ -114,7 +114,8 @@ def test_a_config_of_another_command_is_sent_there(config, command_for):
 
 def test_help_is_done():
     done = command("launch.train", "--help")
-    assert done.returncode == 0 and "--[no]dry_run" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "  --config: " in done.stdout and "--[no]dry_run" in done.stdout
 
 
 def test_processes_without_a_coordinator():
