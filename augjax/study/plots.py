@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import math
 from pathlib import Path
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ INCHES, DPI = (5.6, 4.0), 150
 COLORS, MARKERS = 10, "o^sDvP*Xdp<h>"  # 10 and 13: 130 pairs
 DASHES = ("-", "--", ":", "-.")
 IN_A_COLUMN = 25  # names of a legend
+LETTER = 0.08  # inches of a letter of the title, on average
 LONGEST = 5.0  # inches of a name in it, at least
 Points = list[tuple[float, float]]  # (epoch, top-1 in percent or a metric)
 
@@ -252,8 +254,10 @@ def _whole_numbers(axes: Any, epochs: Sequence[float]) -> None:
 
 
 def entitle(plot: Any, title: str) -> None:
-    """The title above all, in as many lines as it needs."""
-    plot.suptitle(title, fontsize=10, wrap=True)
+    """The title above all, in as many lines as it needs (matplotlib's own wrapping would read
+    dollars as formulas)."""
+    letters = int(plot.get_size_inches()[0] / LETTER)
+    plot.suptitle(textwrap.fill(title, letters), fontsize=10)
 
 
 def _plot() -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+import functools
 import json
 from pathlib import Path
 import sys
@@ -137,6 +138,7 @@ def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
     objective, whole = phase.objective, sharding.replicated(shared.mesh)
     judged = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
 
+    @functools.wraps(judged)
     def judge(counts, params, stats, transform, batch):
         used = sharding.gathered((params, stats, transform), shared.mesh)
         return judged(counts, *used, batch)

@@ -59,6 +59,7 @@ def test_what_a_run_needs_joins_its_config_so_that_one_build_checks_it():
     ladder = defaults.config(
         phases={
             "student": defaults.phase(teacher="row:a", transform={"mask": defaults.mask(0.0)},
+                                      terms={"kd": defaults.term("hinton")},
                                       repeat={"sparsity": (0.2, 0.4)}),
             "more": defaults.phase(init="phase:student", transform={"mask": defaults.mask(0.4)})},
         data={"name": "digits"})

@@ -237,8 +237,8 @@ def test_no_answer_sets_no_save_aside(acts, tmp_path):
 
 def test_a_network_is_taken_into_a_store_whole_or_not_at_all(store):
     array = np.ones((2, 3), np.float32)
-    taken = exchange.Converted({"name": "resnet8"}, "digits", 3, (8, 8, 3), {"a": array},
-                               {"a": array}, {"source": "timm"})
+    taken = exchange.Converted({"name": "resnet8"}, "digits", 3, (), (8, 8, 3), 0,
+                               {"a": array}, {"a": array}, {"source": "timm"})
 
     def full(act, name):
         if act == "put" and name.endswith("digests.json"):

@@ -98,6 +98,7 @@ def test_a_member_fails_alone(tmp_path, alone):
 def test_who_is_refused_leaves_the_others_alone(tmp_path, alone):
     (tmp_path / "0").mkdir()
     (tmp_path / "0" / "config.json").write_text('{"made_in": "another house"}')
+    (tmp_path / "0" / "metrics.jsonl").touch()
     places, failed = trained(tmp_path, recipes(2), "stacked", DEVICES[:1])
     assert list(failed) == [0] and isinstance(failed[0], check.ConfigError)
     equal_rows(places[1], alone[1])

@@ -102,7 +102,9 @@ def test_a_first_ctrl_c_is_a_sigterm_and_a_second_one_ends_the_process(monkeypat
     """One of several processes, whatever the main thread waits for: Python's own handlers wait,
     too, so that the second must have none."""
     heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    before = {signal.SIGTERM: signal.signal(
+        signal.SIGTERM, lambda number, frame: heard.append(number)),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler)}  # nohup has none
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     try:
         with listening() as stop:
@@ -111,4 +113,5 @@ def test_a_first_ctrl_c_is_a_sigterm_and_a_second_one_ends_the_process(monkeypat
             assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
