@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 ROOT = Path(__file__).resolve().parents[1]
-LIMIT_S = 150
+LIMIT_S = 400  # of a run that hangs; one took 120 beside much other work
 REAL = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
 
 GCLOUD = '''#!{python} -SE

@@ -25,7 +25,7 @@ from laws.test_devices import assert_equal_to_rounding
 from train.helpers import assert_every_step_once, three_phases
 
 VICTIM = Path(__file__).parent / "victim.py"
-LIMIT_S = 120
+LIMIT_S = 300
 JAX_LOOKS_S = 1.0  # for a SIGTERM, so often
 
 
