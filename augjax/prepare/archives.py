@@ -66,6 +66,7 @@ LAYOUTS = (
         labels={"coarse_label": "coarse_labels", "label": "fine_labels"},
     ),
 )
+FILES = frozenset().union(*(layout.files() for layout in LAYOUTS))
 CLASSES = {"cifar10": {"label": 10}, "cifar100": {"coarse_label": 20, "label": 100}}
 
 
@@ -108,7 +109,7 @@ def read_archive(source: Path, dataset: str | None = None) -> Archive:
 def holds_cifar(source: Path) -> bool:
     """Whether a folder, or one in it, has a file that is called as one of CIFAR's."""
     folders = (source, *(path for path in source.iterdir() if path.is_dir()))
-    return any((folder / file).is_file() for folder in folders for file in _known_files())
+    return any((folder / file).is_file() for folder in folders for file in FILES)
 
 
 def _recognise(source, folders, dataset):
@@ -133,7 +134,8 @@ def _recognise(source, folders, dataset):
         expected = " or ".join(f"{layout.dataset} ({layout.version})" for layout in wanted)
         raise check.DataError(check.sentence(
             str(source), f"the files of {expected}", "none of them",
-            "give a published CIFAR archive, or see --help for what else is read",
+            "give a published CIFAR archive, or see --help for what else is read"
+            + "; a tree must be a plain .tar: unpack its compression first" * source.is_file(),
         ))
     raise check.DataError(check.sentence(
         str(source), f"all files of {nearest.dataset} ({nearest.version})",
@@ -141,15 +143,11 @@ def _recognise(source, folders, dataset):
     ))
 
 
-def _known_files() -> set[str]:
-    return {file for layout in LAYOUTS for file in layout.files()}
-
-
 def _read_folder(source: Path) -> dict[str, dict[str, bytes]]:
     """{folder: {file: bytes}} of the folder itself and the folders in it."""
     folders = {}
     for folder in (source, *sorted(path for path in source.iterdir() if path.is_dir())):
-        paths = [folder / file for file in sorted(_known_files()) if (folder / file).is_file()]
+        paths = [folder / file for file in sorted(FILES) if (folder / file).is_file()]
         for path in paths:
             _require_size(path, path.stat().st_size)
         if paths:
@@ -159,12 +157,12 @@ def _read_folder(source: Path) -> dict[str, dict[str, bytes]]:
 
 def _read_tar(source: Path) -> dict[str, dict[str, bytes]]:
     """The same of a tar file, in memory: nothing is extracted, links are passed over."""
-    folders, known = {}, _known_files()
+    folders = {}
     try:
         with tarfile.open(source) as archive:
             for member in archive:
                 folder, _, file = member.name.rpartition("/")
-                if member.isfile() and file in known:
+                if member.isfile() and file in FILES:
                     _require_size(f"{source}: {member.name}", member.size)
                     data = archive.extractfile(member).read()
                     folders.setdefault(folder, {})[file] = data

@@ -37,7 +37,7 @@ def require_whole_archive(source: Path, archive: Archive, counts: Mapping[str, i
     for split, count in counts.items():
         for feature, values in archive.splits[split].labels.items():
             sizes = np.bincount(values, minlength=CLASSES[archive.dataset][feature])
-            require_counts(f"{source}, {split}, {feature}", sizes, count,
+            require_counts(f"{source}, {split}, {feature}", sizes, archive.names[feature], count,
                            "fetch the archive again")
 
 
@@ -62,7 +62,7 @@ def write(target: Path, archive: Archive) -> None:
             description=f"{archive.dataset}, pixels as published (PNG), by augjax's launch.prepare",
         )
         verify(partial, archive, f"{archive.dataset} read back")
-        target_folder.finish(partial, target, _digest(archive), shards)
+        target_folder.finish(partial, target, {"source": _digest(archive)}, shards)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 import re
+import shlex
 
 import tensorflow_datasets as tfds
 
@@ -21,8 +22,10 @@ _TFDS = Path(tfds.__file__).parent / "datasets/imagenet2012"
 _RESERVED = (*KNOWN, "digits")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 HELD = (*VALIDATION, "test")
+_LIKE_HELD = {*HELD, "dev", "eval", "evaluation", "testing"}  # in any case
 _NAMED = 8  # folders in a sentence
 Listing = Mapping[str, Place]
+Splits = Mapping[str, Mapping[str, Mapping[str, Place]]]  # {split: {class: {file: Place}}}
 
 
 def synsets() -> tuple[str, ...]:
@@ -46,13 +49,14 @@ def imagenet_tars(folder: Path) -> ImageSet:
         inner = image_places.list_tar(folder / TARS["train"], place.offset, place.size)
         train |= {f"train/{synset}/{file}": place for file, place in inner.items()}
     val = image_places.list_tar(folder / TARS["validation"])
-    return imagenet(str(folder), train | {f"val/{file}": place for file, place in val.items()})
+    listing = train | {f"val/{file}": place for file, place in val.items()}
+    return imagenet(str(folder), listing, classes_of(listing))
 
 
-def imagenet(source: str, listing: Listing) -> ImageSet:
+def imagenet(source: str, listing: Listing, splits: Splits) -> ImageSet:
     """ImageNet-2012's train/SYNSET/*.JPEG with val/SYNSET/*.JPEG or with all images flat in val."""
     names = synsets()
-    train, val = by_class(listing, "train"), by_class(listing, *VALIDATION)
+    train, val = splits.get("train", {}), _validation(splits)
     for split, classes in {"train": train, "val": val}.items():
         missing, foreign = sorted({*names} - {*classes}), sorted({*classes} - {*names})
         flat = split == "val" and not classes
@@ -74,8 +78,8 @@ def tiny_imagenet(source: str, listing: Listing) -> ImageSet:
 
     Classes are the sorted lines of wnids.txt; the unlabelled test images are left out.
     """
-    names = sorted(set(_lines(listing["wnids.txt"]).values()))
-    train = by_class(listing, "train")
+    names, splits = sorted(set(_lines(listing["wnids.txt"]).values())), classes_of(listing)
+    train = splits.get("train", {})
     _require_known(f"{source}, train", train, names)
     if "val/val_annotations.txt" in listing:
         val = {}
@@ -91,7 +95,7 @@ def tiny_imagenet(source: str, listing: Listing) -> ImageSet:
                           "fetch it again", check.DataError)
             val.setdefault(wnid, {})[file] = listing[path]
     else:
-        val = by_class(listing, *VALIDATION)
+        val = _validation(splits)
     _require_known(f"{source}, val", val, names)
     return of_images(
         "tiny_imagenet", KNOWN["tiny_imagenet"].version, names, Wanted("jpeg", size=(64, 64)),
@@ -99,61 +103,96 @@ def tiny_imagenet(source: str, listing: Listing) -> ImageSet:
     )
 
 
-def class_tree(source: str, listing: Listing, name: str | None) -> ImageSet:
+def class_tree(source: str, listing: Listing, splits: Splits, name: str | None) -> ImageSet:
     """train/CLASS/* with val, valid or validation, or test; PNG throughout stays PNG, else JPEG.
 
-    One of these becomes the split `validation`; test stays `test` beside another. `name` is free
-    but for those of published sets; "imagenet2012" is known by its name or its classes. Of other
-    files there, and of class folders without images, `ImageSet.told` has a sentence.
+    `splits` are the listing's `classes_of`. One of these becomes the split `validation`; test
+    stays `test` beside another. `name` is free but for those of published sets; "imagenet2012" is
+    known by its name or its classes. Of other files there, and of class folders without images,
+    `ImageSet.told` has a sentence.
     """
-    train = by_class(listing, "train")
-    if name == "imagenet2012" or name is None and set(train) == set(synsets()):
-        return imagenet(source, listing)
+    names = sorted(splits["train"])
+    if name == "imagenet2012" or name is None and names == list(synsets()):
+        return imagenet(source, listing, splits)
+    _require_classes(f"{source}, train", names)
     check.require(name is not None, "--dataset", "a name for these images", "none",
                   f"choose one, such as --dataset=flowers: {source} is a tree of "
-                  f"{len(train)} classes")
+                  f"{len(names)} classes")
     check.require(
         re.fullmatch(r"[a-z][a-z0-9_]*", name) and name not in _RESERVED, "--dataset",
         "a new name of small letters, digits and _", repr(name),
         f"choose another: the published sets have {', '.join(_RESERVED)}",
     )
-    names = sorted(train)
-    held = [folder for folder in HELD if by_class(listing, folder)]
-    others = sorted({path.split("/")[0] for path in listing if "/" in path} - {"train"})
-    check.require(
-        bool(held) and len({*VALIDATION} & {*held}) < 2, source,
-        "class folders in one of val, valid and validation, or in test, beside train",
-        " and ".join(held) or f"none{'; beside train: ' if others else ''}{_named(others)}",
-        "put some images aside, in the same class folders", check.DataError,
-    )
-    splits = {"train": _labelled(train, names, prefixed=True)}
-    for folder in held:
-        classes = by_class(listing, folder)
-        _require_known(f"{source}, {folder}", classes, names)
-        split = "test" if folder == "test" and len(held) > 1 else "validation"
-        splits[split] = _labelled(classes, names, prefixed=True)
-    places = [item.name for items in splits.values() for item in items]
-    lossless = all(path.lower().endswith(".png") for path in places)
-    return of_images(name, "1.0.0", names, Wanted("png" if lossless else "jpeg"), splits,
+    held = _held(source, listing, splits)
+    found = {}
+    for folder in ("train", *held):
+        _require_known(f"{source}, {folder}", splits[folder], names)
+        kept = folder == "train" or folder == "test" and len(held) > 1
+        items = _labelled(splits[folder], names, prefixed=True)
+        found[folder if kept else "validation"] = items
+    files = [item.name for items in found.values() for item in items]
+    lossless = all(file.lower().endswith(".png") for file in files)
+    return of_images(name, "1.0.0", names, Wanted("png" if lossless else "jpeg"), found,
                      _passed_over(listing))
 
 
-def by_class(listing: Listing, *splits: str) -> dict[str, dict[str, Place]]:
-    """{class: {file: Place}} of SPLIT/CLASS/FILE and SPLIT/CLASS/images/FILE.
+def _require_classes(what: str, names: Sequence[str]) -> None:
+    """Raises DataError unless there are two, each of which can be a line of a text file."""
+    check.require(len(names) > 1, what, "images in two class folders or more", f"{names[0]} alone",
+                  "put the images of each class into a folder of its own", check.DataError)
+    strange = [ascii(name) for name in names
+               if name.encode(errors="ignore").decode().strip().splitlines() != [name]]
+    check.require(not strange, what, "class folders named in UTF-8, on one line, without spaces "
+                  "before or behind", named(strange), "rename them", check.DataError)
+
+
+def _held(source: str, listing: Listing, splits: Splits) -> list[str]:
+    """The folders with images to evaluate on; DataError, with a way out, where they are not."""
+    held = [folder for folder in HELD if folder in splits]
+    if held and len({*VALIDATION} & {*held}) < 2:
+        return held
+    others = sorted({path.split("/")[0] for path in listing if "/" in path} - {"train"})
+    near = [folder for folder in others if folder.lower() in _LIKE_HELD and folder not in HELD]
+    fix = "keep one of them" if held else f"rename {near[0]} to val" if near else aside(source)
+    raise check.DataError(check.sentence(
+        source, "class folders in one of val, valid and validation, or in test, beside train",
+        " and ".join(held) or f"none{'; beside train: ' if others else ''}{named(others)}", fix))
+
+
+def aside(source: str, flat: bool = False) -> str:
+    """What a shell does to put every fifth image of train, or of class folders that lie `flat` in
+    `source`, into val."""
+    packed = not Path(source).is_dir()
+    gathered = "mkdir .train && mv -- */ .train && mv .train train && " if flat else ""
+    return (
+        f"{'if these folders are classes, ' if flat else ''}{'unpack it and ' if packed else ''}"
+        f"put some images aside, here every fifth: `cd "
+        f"{'FOLDER' if packed else shlex.quote(source)} && {gathered}"
+        "find train -type f | sort | awk 'NR%5==0' | while IFS= read -r f; do "
+        'v="val${f#train}"; mkdir -p "${v%/*}" && mv "$f" "$v"; done`'
+    )
+
+
+def classes_of(listing: Listing) -> dict[str, dict[str, dict[str, Place]]]:
+    """{split: {class: {file: Place}}} of SPLIT/CLASS/FILE and SPLIT/CLASS/images/FILE.
 
     Raises DataError for two files that would get one name.
     """
-    classes = {}
+    splits = {}
     for path, place in listing.items():
         *folders, file = path.split("/")
-        if _of_class(folders) and folders[0] in splits and is_image(file):
-            files = classes.setdefault(folders[1], {})
+        if _of_class(folders) and folders[0] in SPLITS and is_image(file):
+            files = splits.setdefault(folders[0], {}).setdefault(folders[1], {})
             if file in files:
                 raise check.DataError(check.sentence(
                     f"{files[file]} and {place}", "a name of its own for each image of a class",
                     f"{folders[1]}/{file} for both", "rename one of them"))
             files[file] = place
-    return classes
+    return splits
+
+
+def _validation(splits: Splits) -> Mapping[str, Mapping[str, Place]]:
+    return next((splits[name] for name in VALIDATION if name in splits), {})
 
 
 def _of_class(folders: Sequence[str]) -> bool:
@@ -184,11 +223,12 @@ def _passed_over(listing: Listing) -> list[str]:
         lines.append(f"ignored: {total} files ({', '.join(counts)})")
     empty = sorted(folder for folder in classes - filled if "/" in folder)
     if empty:
-        lines.append(f"no images: {_named(empty)}")
+        lines.append(f"no images: {named(empty)}")
     return lines
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"
 

@@ -96,11 +96,13 @@ def of_images(
 
 
 def require_counts(
-    what: str, sizes: np.ndarray, count: int | None, fix: str = "fetch the source again"
+    what: str, sizes: np.ndarray, names: Sequence[str], count: int | None,
+    fix: str = "fetch the source again",
 ) -> None:
     """Raises DataError unless [K] images per class add up to `count`, equally where K divides it.
 
-    A `count` of None is unknown; then, and where K does not divide it, no class may be empty.
+    A `count` of None is unknown; then, and where K does not divide it, none of the K `names` may
+    be empty.
     """
     classes, total = len(sizes), int(sizes.sum())
     check.require(
@@ -112,5 +114,5 @@ def require_counts(
         wrong, expected = np.flatnonzero(sizes == 0), "some"
     check.require(
         not len(wrong), what, f"{expected} images for each label",
-        ", ".join(f"{sizes[k]} for {k}" for k in wrong[:8]), fix, check.DataError,
+        ", ".join(f"{sizes[k]} for {names[k]}" for k in wrong[:8]), fix, check.DataError,
     )

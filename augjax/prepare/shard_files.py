@@ -5,6 +5,7 @@ split is a fair sample; tfrecord files are copied one to one, in their order.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 from dataclasses import dataclass
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 import numpy as np
+import tqdm
 
 from augjax.prepare import image_bytes, image_places, tfrecords
 from augjax.prepare.image_sets import ImageSet, Item, Place, Records, Wanted
@@ -63,15 +65,22 @@ def file_name(dataset: str, split: str, number: int, total: int) -> str:
 
 
 def jobs(images: ImageSet, folder: Path, shard_images: int = SHARD_IMAGES) -> list[Job]:
-    """All shards of a data set, the same for the same images."""
-    result = []
+    """All shards of a data set, the same for the same images; asks the disk for each file."""
+    shards = {}
     for split, content in images.splits.items():
         parts = content if isinstance(content[0], Records) else _dealt(content, shard_images)
         for number, part in enumerate(parts):
-            path = folder / file_name(images.name, split, number, len(parts))
-            stamp = image_places.stamp(_places(part))
-            result.append(
-                Job(str(path), split, part, images.wanted, len(images.class_names), stamp))
+            shards[split, file_name(images.name, split, number, len(parts))] = part
+    places, result = [_places(part) for part in shards.values()], []
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm.tqdm(total=sum(map(len, places)), unit="file", desc="look at", delay=2) as bar,
+    ):
+        for ((split, file), part), stamp in zip(
+                shards.items(), pool.map(image_places.stamp, places), strict=True):
+            result.append(Job(str(folder / file), split, part, images.wanted,
+                              len(images.class_names), stamp))
+            bar.update(1 if isinstance(part, Records) else len(part))
     return result
 
 
@@ -103,14 +112,11 @@ def digest(images: ImageSet, work: Sequence[Job]) -> str:
     return result.hexdigest()
 
 
-def whole_stamp(work: Sequence[Job]) -> tuple[str, str]:
-    """The stamp of all jobs together."""
-    sizes, times = zip(*(job.stamp for job in work))
-    return _sha256("".join(sizes)), _sha256("".join(times)) if all(times) else ""
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def facts(images: ImageSet, work: Sequence[Job]) -> dict[str, str]:
+    """What a data set was made of: its `digest`, and the stamps of all jobs together."""
+    sizes, times = zip(*(job.stamp for job in work), strict=True)
+    return {"source": digest(images, work), "sizes": image_places.sha256(sizes),
+            "times": image_places.sha256(times)}
 
 
 def make(job: Job, tick: Callable[[], None]) -> Shard:
@@ -166,7 +172,10 @@ def sha256(path: Path) -> str:
 def _examples(job: Job) -> Iterator[tuple[bytes, int, str] | str]:
     """(tf.Example, label, why it was encoded anew) of each image, or the name of what is bad."""
     if isinstance(job.content, Records):
-        yield from _copied(job, job.content)
+        try:
+            yield from _copied(job, job.content)
+        except OSError as error:
+            yield f"{job.content.path} ({error})"
         return
     for name, label, place in job.content:
         try:

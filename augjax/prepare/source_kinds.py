@@ -1,12 +1,12 @@
 """What lies at a path: looks at files, folders and archives, and has the right reader read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import os
 from pathlib import Path
 
 from augjax import check
 from augjax.prepare import image_layouts, image_places, tfrecords
-from augjax.prepare.archives import Archive, CLASSES, holds_cifar, read_archive
+from augjax.prepare.archives import Archive, CLASSES, FILES, holds_cifar, read_archive
 from augjax.prepare.image_layouts import Listing
 from augjax.prepare.image_sets import ImageSet
 
@@ -16,7 +16,6 @@ _LOOKED_FOR = (
     "or .tar) of train/CLASS/* and val/CLASS/*"
 )
 _TREE = "tree with a folder `train`"
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ")
 
 
 def recognise(source: Path, dataset: str | None) -> Archive | ImageSet:
@@ -54,25 +53,25 @@ def _folder(source: Path, dataset: str | None) -> Archive | ImageSet:
     roots = [root for root in (source, source / "ILSVRC/Data/CLS-LOC", *below)
              if (root / "train").is_dir()]
     if not roots:
-        raise _unknown(source, [path.name for path in source.iterdir()])
+        files = {path.name: path.iterdir() if path.is_dir() else () for path in below}
+        paths = [f"{name}/{path.name}" for name, found in files.items() for path in found]
+        raise _unknown(source, [path.name for path in source.iterdir()], _remedy(source, paths))
     if roots[0] != source:  # where a class may be called train, too
         _require_one(source, roots, _TREE)
-    return _layout(source, image_places.list_folder(roots[0]), dataset)
+    return _layout(roots[0], image_places.list_folder(roots[0]), dataset)
 
 
 def _file(source: Path, dataset: str | None) -> Archive | ImageSet:
     check.require(source.name not in image_layouts.TARS.values(), str(source),
                   "the folder with both of ImageNet's tars", "one of them",
                   f"give --source={source.parent}", check.DataError)
-    with open(source, "rb") as file:
-        magic = file.read(6)
-    if magic.startswith(b"PK"):
+    if image_places.begins_as(source, image_places.ZIP):
         return _layout(source, _below_common(source, image_places.list_zip(source)), dataset)
-    packed = not magic or magic.startswith(_COMPRESSED)  # which CIFAR is, and trees may not be
+    packed = image_places.begins_as(source, image_places.COMPRESSED)  # CIFAR is, trees may not be
     if not packed or dataset not in (None, *CLASSES):
-        listing = _below_common(source, image_places.list_tar(source))
-        if any(path.startswith("train/") for path in listing):
-            return _layout(source, listing, dataset)
+        listing = image_places.list_tar(source)
+        if not {path.rpartition("/")[2] for path in listing} & FILES:
+            return _layout(source, _below_common(source, listing), dataset)
     return _cifar(source, dataset)
 
 
@@ -96,10 +95,11 @@ def _below_common(source: Path, listing: Listing) -> Listing:
 def _layout(source: Path, listing: Listing, dataset: str | None) -> ImageSet:
     if "wnids.txt" in listing:
         return image_layouts.tiny_imagenet(str(source), listing)
-    if not image_layouts.by_class(listing, "train"):
+    splits = image_layouts.classes_of(listing)
+    if "train" not in splits:
         trained = [path for path in listing if path.startswith("train/") and path[-1] != "/"]
-        raise _unknown(source, trained or listing)
-    return image_layouts.class_tree(str(source), listing, dataset)
+        raise _unknown(source, trained or listing, _remedy(source, list(listing)))
+    return image_layouts.class_tree(str(source), listing, splits, dataset)
 
 
 def _cifar(source: Path, dataset: str | None) -> Archive:
@@ -113,10 +113,18 @@ def _require_one(source: Path, found: Sequence[object], kind: str) -> None:
                   "name one of them by --source")
 
 
-def _unknown(source: Path, names) -> check.DataError:
-    names = sorted(names)
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return check.DataError(check.sentence(
-        str(source), _LOOKED_FOR, f"{', '.join(names[:8])}{more}" if names else "an empty folder",
-        "give the path of one of these",
-    ))
+def _remedy(source: Path, paths: Sequence[str]) -> str:
+    """What makes a tree of what is almost one, and lies at these paths."""
+    meant = {part for path in paths for part in path.split("/")[:-1]
+             if part.lower() in ("train", "training")} - {"train"}
+    images = (path.split("/") for path in paths if image_places.is_image(path))
+    if meant:
+        return f"rename {min(meant)} to train"
+    if len({parts[-2] for parts in images if len(parts) > 1} - {*image_places.SPLITS}) > 1:
+        return image_layouts.aside(str(source), flat=True)
+    return "give the path of one of these"
+
+
+def _unknown(source: Path, names: Iterable[str], fix: str) -> check.DataError:
+    got = image_layouts.named(sorted(names)) or "an empty folder"
+    return check.DataError(check.sentence(str(source), _LOOKED_FOR, got, fix))

@@ -5,7 +5,7 @@ line in progress.jsonl. Once whole it is described for TFDS, every file's SHA-25
 checksums.json, and the folder gets its name, in this order: a folder with a name is whole.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import contextlib
 import dataclasses
@@ -23,6 +23,7 @@ from augjax.prepare.shard_files import sha256, Shard
 CHECKSUMS = "checksums.json"
 SKIPPED = "skipped.txt"
 _PROGRESS = "progress.jsonl"
+_FACTS = {"source": "names, labels or options", "sizes": "sizes of files"}
 _THREADS = 4  # hashing releases the interpreter's lock
 
 
@@ -49,23 +50,25 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def begun(
-    folder: Path, source: str, stamps: Mapping[str, tuple[str, str]]
+    folder: Path, source: str, stamps: Mapping[str, tuple[str, str]], told: Callable[[str], None]
 ) -> dict[str, Shard]:
     """{file: Shard} finished by earlier commands on the same source, each one's bytes verified.
 
     `source` is `shard_files.digest`, `stamps` are {file: stamp of the sources as they are now}.
-    What was half-written, or made of files that have changed, is left out and written over;
-    DataError where the folder was begun from other images.
+    What was half-written, or made of files that have changed, which is `told`, is left out and
+    written over; DataError where the folder has shards of other images.
     """
     path = folder / _PROGRESS
     lines = path.read_text().split("\n")[:-1] if path.exists() else []  # a torn line has no end
-    if not lines:
+    if len(lines) < 2:  # no shard
+        for file in folder.iterdir():
+            file.unlink()
         _append(path, {"source": source}, "w")
         return {}
     check.require(
         json.loads(lines[0])["source"] == source, str(folder),
-        "the beginning of the same data set", "one of other images, classes or sizes",
-        "repeat the command that began it, or remove this folder", check.DataError,
+        "the beginning of the same data set", "one of other images, labels or options",
+        "repeat the command that began it, or remove this folder to begin anew", check.DataError,
     )
     shards = {}
     for line in lines[1:]:
@@ -73,6 +76,9 @@ def begun(
         shard = Shard(**fields | {name: tuple(fields.get(name, ())) for name in ("bad", "stamp")})
         if shard.stamp == stamps[shard.file]:
             shards[shard.file] = shard
+    changed = len(lines) - 1 - len(shards)
+    if changed:
+        told(f"{changed} shards are made again, as their sources have changed")
     broken = altered(folder, {file: shard.sha256 for file, shard in shards.items()})
     kept = {file: shard for file, shard in shards.items() if file not in broken}
     _append(path.with_suffix(".new"), {"source": source}, "w")
@@ -121,15 +127,16 @@ def describe(
     )
 
 
-def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard],
-           stamp: Sequence[str] = ()) -> None:
+def finish(
+    folder: Path, target: Path, facts: Mapping[str, str], shards: Sequence[Shard]
+) -> None:
     """Writes the checksums of a described folder and gives it its name.
 
-    `stamp` (`whole_stamp`) tells of the source's files as they were.
+    `facts` (`shard_files.facts`) tell of the source as it was.
     """
     bad = [name for shard in shards for name in shard.bad]
     if bad:
-        (folder / SKIPPED).write_text("\n".join(bad) + "\n")
+        (folder / SKIPPED).write_text("\n".join(bad) + "\n", errors="surrogateescape")
     sums = {shard.file: shard.sha256 for shard in shards}
     for path in sorted(folder.iterdir()):
         if path.name not in (*sums, _PROGRESS, CHECKSUMS):
@@ -139,8 +146,8 @@ def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard],
         images[shard.split] = images.get(shard.split, 0) + shard.count
         for why, count in shard.changed.items():
             changed[why] = changed.get(why, 0) + count
-    content = {"source": source, "stamp": stamp, "images": images, "encoded_anew": changed,
-               "skipped": len(bad), "sha256": dict(sorted(sums.items()))}
+    content = {**facts, "images": images, "encoded_anew": changed, "skipped": len(bad),
+               "sha256": dict(sorted(sums.items()))}
     (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n")
     for path in folder.iterdir():
         with open(path, "rb") as file:
@@ -151,21 +158,25 @@ def finish(folder: Path, target: Path, source: str, shards: Sequence[Shard],
     (target / _PROGRESS).unlink(missing_ok=True)
 
 
-def require_whole(folder: Path, source: str, stamp: Sequence[str], skip_bad: bool) -> None:
+def require_whole(
+    folder: Path, facts: Mapping[str, str], skip_bad: bool, told: Callable[[str], None]
+) -> None:
     """Raises DataError unless the folder came of the same source and no byte of it has changed.
 
-    Files of other sizes or times are another source, where both tell them: archives tell no
-    times, and folders made before 2026-11-22 neither. Nor may images have been left out of it,
-    unless `skip_bad`.
+    `facts` are those of the source as it is now. Other times alone are `told`, as copies have
+    them; folders made before 2026-11-22 know of names and labels alone. Nor may images have been
+    left out of it, unless `skip_bad`.
     """
-    content = summary(folder)
-    same = all(then == now or not then or not now
-               for then, now in zip(content.get("stamp", ()), stamp))
+    content = {**facts, "source": "", **summary(folder)}
+    other = [words for fact, words in _FACTS.items() if content[fact] != facts[fact]]
     check.require(
-        content.get("source") == source and same, f"{folder} exists and its content",
-        "the images of the source, prepared with the same options", "other ones",
+        not other, f"{folder} exists and its content",
+        "the images of the source, prepared with the same options", f"other {' and '.join(other)}",
         "move it away or choose another --data_dir", check.DataError,
     )
+    if content["times"] != facts["times"]:
+        told(f"{folder} has the names and sizes of the source, whose files were touched, copied, "
+             "packed or changed since: if images were changed, move it away and prepare them again")
     check.require(
         skip_bad or not content["skipped"], f"{folder} exists and its source",
         "images that decode", f"{content['skipped']} that do not, see {SKIPPED}",
@@ -180,8 +191,8 @@ def require_whole(folder: Path, source: str, stamp: Sequence[str], skip_bad: boo
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """checksums.json: {source, stamp, images per split, encoded_anew, skipped, sha256}; {} without
-    one."""
+    """checksums.json: {source, sizes, times, images per split, encoded_anew, skipped, sha256}; {}
+    without one."""
     try:
         content = json.loads((folder / CHECKSUMS).read_text())
     except (OSError, ValueError):

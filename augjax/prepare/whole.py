@@ -42,11 +42,11 @@ def prepare(
     `dataset` names a class-per-folder tree, or says which set where a folder holds several;
     `counts` {split: images} stand in for the published ones. `short_side` (pixels) scales larger
     images down; `skip_bad` leaves images out that do not decode, and lists them in skipped.txt.
-    `told` is given the number of classes and what of the source is passed over. A whole folder of
-    the same images is verified and left alone, any other is refused, and so is one of which the
-    source's files have changed their sizes or times. What was interrupted goes on with its first
-    missing shard and ends in the same bytes (CIFAR, which takes seconds, begins anew). Raises
-    DataError where the source is broken, ConfigError where the arguments do not fit, and
+    `told` is given the number of classes, what of the source is passed over, and whether its files
+    have changed since an earlier command. A whole folder of the same images, by their names, labels
+    and sizes, is verified and left alone, any other is refused. What was interrupted goes on with
+    its first missing shard and ends in the same bytes (CIFAR, which takes seconds, begins anew).
+    Raises DataError where the source is broken, ConfigError where the arguments do not fit, and
     CheckpointError where the folder cannot be written.
     """
     source, data_dir = Path(source).expanduser(), Path(data_dir).expanduser()
@@ -71,9 +71,13 @@ def prepare(
     if counts is None:
         counts = known.counts if known else dict.fromkeys(found.splits)
     _require_planned(source, found, counts)
+
+    def say(line: str) -> None:  # names of files may be no UTF-8
+        told(line.encode(errors="backslashreplace").decode())
+
     for line in (f"classes: {len(found.class_names)}", *found.told):
-        told(line)
-    return _prepare_images(source, data_dir, found, counts, skip_bad, workers, shard_images)
+        say(line)
+    return _prepare_images(source, data_dir, found, counts, skip_bad, workers, shard_images, say)
 
 
 def _prepare_cifar(source, data_dir, archive, counts):
@@ -101,15 +105,23 @@ def _require_planned(source: Path, images: ImageSet, counts: Mapping[str, int | 
         else:
             labels = [item.label for item in content]
             sizes = np.bincount(labels, minlength=len(images.class_names))
-            if split == "train" or counts.get(split) is not None:
-                require_counts(what, sizes, counts.get(split))
+            _require_share(what, split, sizes, images.class_names, counts.get(split))
 
 
-def _prepare_images(source, data_dir, images, counts, skip_bad, workers, shard_images):
+def _require_share(what: str, split: str, sizes: np.ndarray, names: Sequence[str],
+                   count: int | None, fix: str = "fetch the source again") -> None:
+    """`require_counts`, but that a split of an unknown count is asked for any image, train for one
+    of each class."""
+    if split == "train" or count is not None:
+        require_counts(what, sizes, names, count, fix)
+    check.require(sizes.sum() > 0, what, "some images", "none", fix, check.DataError)
+
+
+def _prepare_images(source, data_dir, images, counts, skip_bad, workers, shard_images, told):
     target = data_dir / images.name / images.version
     folder = target_folder.partial_of(target)
     work = shard_files.jobs(images, folder, shard_images)
-    digest = shard_files.digest(images, work)
+    facts = shard_files.facts(images, work)
     if target.exists():
         sources = {Path(job.content.path).parent for job in work
                    if isinstance(job.content, Records)}
@@ -117,22 +129,25 @@ def _prepare_images(source, data_dir, images, counts, skip_bad, workers, shard_i
             target.resolve() not in {path.resolve() for path in sources}, "--data_dir",
             "another folder than the tfrecord files have", str(data_dir), "choose a fresh one",
         )
-        target_folder.require_whole(target, digest, shard_files.whole_stamp(work), skip_bad)
+        target_folder.require_whole(target, facts, skip_bad, told)
         return target
     with _place_to_write(target):
         folder.mkdir(exist_ok=True)
         with target_folder.locked(folder):
-            shards = _written(folder, work, digest, skip_bad, workers)
+            stamps = {Path(job.path).name: job.stamp for job in work}
+            done = target_folder.begun(folder, facts["source"], stamps, told)
+            shards = _written(folder, work, done, skip_bad, workers)
             _require_good(source, [name for shard in shards for name in shard.bad], skip_bad)
             _require_written(source, images, counts, shards)
             _describe(folder, images, shards)
-            target_folder.finish(folder, target, digest, shards, shard_files.whole_stamp(work))
+            target_folder.finish(folder, target, facts, shards)
     return target
 
 
-def _written(folder, work: Sequence[Job], digest: str, skip_bad: bool, workers: int) -> list[Shard]:
+def _written(
+    folder, work: Sequence[Job], done: dict[str, Shard], skip_bad: bool, workers: int
+) -> list[Shard]:
     """All shards in their order; those with bad images are committed under `skip_bad` alone."""
-    done = target_folder.begun(folder, digest, {Path(job.path).name: job.stamp for job in work})
     missing = [job for job in work if Path(job.path).name not in done]
     _require_room(folder, missing)
     total = sum(job.count for job in work)
@@ -146,26 +161,31 @@ def _written(folder, work: Sequence[Job], digest: str, skip_bad: bool, workers: 
 
 
 def _require_good(source: Path, bad: Sequence[str], skip_bad: bool) -> None:
-    more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
     check.require(
         skip_bad or not bad, str(source), "images that decode",
-        f"{len(bad)} that do not: {'; '.join(bad[:_NAMED])}{more}",
-        "replace these files and run it again, or leave them out by --skip_bad (whole shards are "
-        "kept either way)", check.DataError,
+        f"{len(bad)} that do not: {_some(bad)}",
+        "replace these files and run it again, or leave them out by --skip_bad (whole shards, "
+        "if any, are kept either way)", check.DataError,
     )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{'; '.join(names[:_NAMED])}{more}"
 
 
 def _require_written(source, images: ImageSet, counts, shards: Sequence[Shard]) -> None:
     """Raises DataError unless every class of what was written, bad images aside, has its share."""
     for split in images.splits:
         parts = [shard for shard in shards if shard.split == split]
+        bad = [name for shard in parts for name in shard.bad]
         sizes = np.zeros(len(images.class_names), np.int64)
         for shard in parts:
             for label, count in shard.labels.items():
                 sizes[int(label)] += count
-        whole = not any(shard.bad for shard in parts) and counts.get(split) is not None
-        if whole or split == "train":
-            require_counts(f"{source}, {split}", sizes, counts[split] if whole else None)
+        fix = f"replace the {len(bad)} left out: {_some(bad)}" if bad else "fetch the source again"
+        _require_share(f"{source}, {split}", split, sizes, images.class_names,
+                       None if bad else counts.get(split), fix)
 
 
 def _describe(folder: Path, images: ImageSet, shards: Sequence[Shard]) -> None:

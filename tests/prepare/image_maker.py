@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits, load_sample_images
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from augjax.prepare import prepare, target_folder
 from augjax.prepare.crc32c import crc32c, masked
 from augjax.prepare.image_layouts import synsets
 
@@ -61,6 +62,19 @@ def write_zip(path: Path, files: dict[str, bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(name, content)
     return path
+
+
+def make(root: Path, sets: str = "sets", **options) -> Path:
+    """Flowers of root/in, at most four to a shard."""
+    return prepare(root / "in", root / sets, "flowers", shard_images=4, **options)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """{file: what is in it}, but the times of the source's files, which tests may write anew."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if target_folder.CHECKSUMS in found:
+        found[target_folder.CHECKSUMS] = target_folder.summary(folder) | {"times": None}
+    return found
 
 
 def tar_of(files: dict[str, bytes], links: dict[str, tuple[bytes, str]] | None = None) -> bytes:

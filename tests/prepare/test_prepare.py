@@ -160,7 +160,7 @@ def test_a_truncated_tar_is_refused(tmp_path, share):
     source = write_tar(tmp_path / "a.tar.gz", "cifar-10-batches-py", files)
     content = source.read_bytes()
     source.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(check.DataError, match="a.tar.gz: expected a whole .tar or .tar.gz"):
+    with pytest.raises(check.DataError, match="a.tar.gz: expected a whole.* .tar"):
         prepare(source, tmp_path / "sets", counts=COUNTS)
     assert not (tmp_path / "sets").exists()
 

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from augjax import check
 from augjax.prepare import image_layouts, image_places, target_folder, source_kinds
 from augjax.prepare.image_layouts import synsets
+from augjax.prepare.image_sets import ImageSet
 from augjax.prepare import prepare
 
 TINY = {"train": 40, "validation": 20}
@@ -33,6 +34,10 @@ def stored(data_dir: Path, name: str, split: str) -> dict[str, tuple[int, bytes]
 
 def listing_of(files: dict[str, bytes], folder: Path) -> dict[str, image_places.Place]:
     return image_places.list_folder(write_tree(folder, files))
+
+
+def class_tree(listing: dict[str, image_places.Place], name: str | None) -> ImageSet:
+    return image_layouts.class_tree("x", listing, image_layouts.classes_of(listing), name)
 
 
 # --- any class-per-folder tree -------------------------------------------------------------------
@@ -143,11 +148,11 @@ def test_a_short_side_is_capped_and_small_images_are_kept(tmp_path):
 def test_validation_and_test_stand_beside_each_other(tmp_path):
     files = flower_files()
     files |= {path.replace("val/", "test/"): data for path, data in files.items() if "val/" in path}
-    found = image_layouts.class_tree("x", listing_of(files, tmp_path / "a"), "flowers")
+    found = class_tree(listing_of(files, tmp_path / "a"), "flowers")
     assert {split: len(items) for split, items in found.splits.items()} == {
         "train": 18, "validation": 6, "test": 6}
     files = {path: data for path, data in files.items() if "val/" not in path}
-    found = image_layouts.class_tree("x", listing_of(files, tmp_path / "b"), "flowers")
+    found = class_tree(listing_of(files, tmp_path / "b"), "flowers")
     assert list(found.splits) == ["train", "validation"]
 
 
@@ -248,12 +253,12 @@ def test_imagenets_classes_and_counts_are_checked(tmp_path):
         prepare(tmp_path / "in", tmp_path / "sets")
     fewer = {path: place for path, place in listing.items() if "train/n01440764" not in path}
     with pytest.raises(check.DataError, match="class folders of imagenet2012, got none for n01440"):
-        image_layouts.class_tree("x", fewer, "imagenet2012")
+        class_tree(fewer, "imagenet2012")
     with pytest.raises(check.ConfigError, match="--dataset: expected a name for these images"):
-        image_layouts.class_tree("x", fewer, None)
+        class_tree(fewer, None)
     strange = listing | {"val/photo.JPEG": listing[f"val/{validation_names()[0]}"]}
     with pytest.raises(check.DataError, match="00050000.JPEG, got photo.JPEG"):
-        image_layouts.class_tree("x", strange, None)
+        class_tree(strange, None)
 
 
 def test_half_of_imagenets_tars_is_refused(tmp_path):

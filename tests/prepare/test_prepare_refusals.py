@@ -1,9 +1,15 @@
 """Sources that are none, names that are taken, archives cut off, and images that are bad."""
 
+import bz2
 import gzip
+import lzma
+import os
 from pathlib import Path
+import subprocess
 
-from image_maker import encoded, flower_files, scan, tar_of, tiny_files, write_tree, write_zip
+from image_maker import (
+    contents, encoded, flower_files, make, scan, tar_of, tiny_files, write_tree, write_zip,
+)
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -26,14 +32,22 @@ def test_a_tree_needs_a_name_of_its_own(tmp_path, name, sentence):
     assert not (tmp_path / "sets").exists()
 
 
+TWO = {"train/a/x.jpg": b"", "train/b/x.jpg": b""}
+
+
 @pytest.mark.parametrize("files, sentence", [
     ({}, "got an empty folder"),
     ({"notes.txt": b""}, "ILSVRC2012_img_train.tar and .*, got notes.txt"),
     ({"train/x.jpg": b""}, "got train/x.jpg"),
-    ({"train/a/x.jpg": b""}, "in test, beside train, got none. Put"),
-    ({"train/a/x.jpg": b"", "val/x.jpg": b""}, "got none; beside train: val"),
-    ({"train/a/x.jpg": b"", "val/a/x.jpg": b"", "validation/a/x.jpg": b""}, "val and validation"),
-    ({"train/a/x.jpg": b"", "val/b/x.jpg": b""}, "val: expected classes among the 1 known ones"),
+    (TWO, "in test, beside train, got none. Put"),
+    (TWO | {"val/x.jpg": b""}, "got none; beside train: val. Put"),
+    (TWO | {"val/a/x.jpg": b"", "validation/a/x.jpg": b""}, "val and validation. Keep one of them"),
+    (TWO | {"val/c/x.jpg": b""}, "val: expected classes among the 2 known ones"),
+    (TWO | {"Eval/a/x.jpg": b""}, "beside train: Eval. Rename Eval to val"),
+    (TWO | {"VAL/a/x.jpg": b""}, "beside train: VAL. Rename VAL to val"),
+    ({path.replace("train", "Training"): b"" for path in TWO}, "Rename Training to train"),
+    ({f"{split}/images/x.jpg": b"" for split in ("train", "val")} | {"train/labels/x.txt": b""},
+     "in, train: expected images in two class folders or more, got images alone"),  # of boxes
 ])
 def test_other_folders_are_refused(tmp_path, files, sentence):
     (tmp_path / "in").mkdir()
@@ -41,6 +55,53 @@ def test_other_folders_are_refused(tmp_path, files, sentence):
     with pytest.raises(check.DataError, match=sentence):
         prepare(tmp_path / "in", tmp_path / "sets", "flowers")
     assert not (tmp_path / "sets").exists()
+
+
+@pytest.mark.parametrize("flat", [False, True], ids=["train", "flat"])
+def test_the_way_to_held_out_images_can_be_pasted(tmp_path, flat):
+    files = {path.replace("val/", "train/").replace("train/", "" if flat else "train/"): data
+             for path, data in flower_files().items()}
+    source = write_tree(tmp_path / "my photos", files)
+    with pytest.raises(check.DataError) as caught:
+        prepare(source, tmp_path / "sets", "flowers")
+    _, command, end = str(caught.value).split("`")
+    assert end == "."
+    subprocess.run(["bash", "-c", command], check=True)
+    target = prepare(source, tmp_path / "sets", "flowers")
+    assert target_folder.told(target) == ["train: 20 images", "validation: 4 images"]
+
+
+def test_of_a_packed_tree_it_is_the_way_of_the_unpacked(tmp_path):
+    files = {f"photos/{path.removeprefix('train/')}": data for path, data in flower_files().items()
+             if path.startswith("train/")}
+    (tmp_path / "in.tar").write_bytes(tar_of(files))
+    for source in (write_zip(tmp_path / "in.zip", files), tmp_path / "in.tar"):
+        with pytest.raises(check.DataError, match="unpack it and put some images .*`cd FOLDER && "):
+            prepare(source, tmp_path / "sets", "flowers")
+
+
+@pytest.mark.parametrize("name", [b"gr\xf6\xdfe", b"x\ny", b" a", b"a ", b"x\xe2\x80\xa8y"])
+def test_a_class_is_a_line_of_text(tmp_path, name):
+    """As TFDS's list of them; "x\\ny" would be two, and " a" be a once more."""
+    name = os.fsdecode(name)
+    files = {f"{split}/{each}/0.jpg": scan(0) for split in ("train", "val") for each in ("a", name)}
+    with pytest.raises(check.DataError, match="train: expected class folders named in") as caught:
+        prepare(write_tree(tmp_path / "in", files), tmp_path / "sets", "flowers")
+    assert f"got {ascii(name)}. Rename" in str(caught.value)
+    assert not (tmp_path / "sets").exists()
+
+
+def test_a_folder_that_may_not_be_read_is_no_broken_download(tmp_path, monkeypatch):
+    source, scandir = write_tree(tmp_path / "in", flower_files()), os.scandir
+
+    def refusing(path):
+        if str(path).endswith("iris"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(check.DataError, match="denied: '.*train/iris'. See to their permissions"):
+        prepare(source, tmp_path / "sets", "flowers")
 
 
 def test_the_wrong_name_for_a_known_set_is_refused(tmp_path):
@@ -81,10 +142,12 @@ def test_sixteen_bits_are_refused(tmp_path):
         prepare(tmp_path / "in", tmp_path / "sets", "flowers")
 
 
-def test_a_compressed_tar_of_images_is_refused(tmp_path):
-    (tmp_path / "in.tar.gz").write_bytes(gzip.compress(tar_of(flower_files())))
-    with pytest.raises(check.DataError, match="Unpack its compression first"):
-        prepare(tmp_path / "in.tar.gz", tmp_path / "sets", "flowers")
+@pytest.mark.parametrize("name", ["flowers", None])
+@pytest.mark.parametrize("kind", [gzip, bz2, lzma])
+def test_a_compressed_tar_of_images_is_refused(tmp_path, kind, name):
+    (tmp_path / "in.tar.gz").write_bytes(kind.compress(tar_of(flower_files())))
+    with pytest.raises(check.DataError, match="(?i) unpack its compression first"):
+        prepare(tmp_path / "in.tar.gz", tmp_path / "sets", name)
 
 
 @pytest.mark.parametrize("above", ["../../outside", "/tmp/absolute"])
@@ -116,18 +179,6 @@ def source(tmp_path):
     """18 + 6 photographs, which make 5 + 2 shards."""
     write_tree(tmp_path / "in", flower_files())
     return tmp_path
-
-
-def make(root, sets="sets", **options):
-    return prepare(root / "in", root / sets, "flowers", shard_images=4, **options)
-
-
-def contents(folder):
-    """{file: what is in it}, but the times of the source's files, which tests may write anew."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    if target_folder.CHECKSUMS in found:
-        found[target_folder.CHECKSUMS] = target_folder.summary(folder) | {"stamp": None}
-    return found
 
 
 def spoil(root):
@@ -184,5 +235,22 @@ def test_of_many_bad_images_twenty_are_named(tmp_path):
 def test_a_class_may_not_lose_all_its_images(source):
     for path in (source / "in/train/iris").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(check.DataError, match="train: expected some images for each label, got 0"):
+    with pytest.raises(check.DataError, match="train: .* got 0 for iris. Replace the 6 left out: "):
         make(source, skip_bad=True)
+
+
+def test_nor_a_split(source):
+    for path in (source / "in/val").rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(check.DataError, match="validation: expected some images, got none. Re"):
+        make(source, skip_bad=True)
+    assert not (source / "sets/flowers/1.0.0").exists()
+
+
+def test_names_in_no_known_letters_are_told(source, capsys):
+    """Of a file that is left out and of a class folder without images, of German systems of old."""
+    bad, empty = (os.fsdecode(name) for name in (b"\xea.jpg", b"gr\xf6"))
+    write_tree(source / "in", {f"train/iris/{bad}": b"no image", f"train/{empty}/": b""})
+    target = make(source, skip_bad=True)
+    assert b"train/iris/\xea.jpg (8 bytes" in (target / "skipped.txt").read_bytes()
+    assert r"no images: train/gr\udcf6" in capsys.readouterr().out

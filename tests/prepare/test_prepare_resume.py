@@ -1,11 +1,9 @@
-"""Interrupted work goes on and ends in the same bytes; whole folders are verified; bad is named."""
+"""Interrupted work goes on and ends in the same bytes; what the machine refuses is said."""
 
 import contextlib
-import json
 import os
 from pathlib import Path
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +11,7 @@ import time
 import types
 
 import dying
-from image_maker import crop, encoded, flower_files, tar_of, write_tree
+from image_maker import contents, crop, encoded, flower_files, make, write_tree
 import numpy as np
 import pytest
 
@@ -26,18 +24,6 @@ from augjax.prepare.source_kinds import recognise
 ROOT = Path(__file__).resolve().parents[2]
 PARTIAL = "flowers/.1.0.0.partial"
 ENDS = (4, 8, 12, 15, 18, 21, 24)  # images after each shard
-
-
-def make(root, sets="sets", **options):
-    return prepare(root / "in", root / sets, "flowers", shard_images=4, **options)
-
-
-def contents(folder):
-    """{file: what is in it}, but the times of the source's files, which tests may write anew."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    if target_folder.CHECKSUMS in found:
-        found[target_folder.CHECKSUMS] = target_folder.summary(folder) | {"stamp": None}
-    return found
 
 
 @pytest.fixture
@@ -137,7 +123,21 @@ def test_the_beginning_of_another_set_is_refused(source, monkeypatch):
     assert contents(source / "sets" / PARTIAL) == before
 
 
-def test_what_was_made_of_replaced_images_is_made_again(source, monkeypatch):
+def test_where_no_shard_was_kept_it_begins_anew(source):
+    """As after the bad images of a small set were removed: nothing of other shards is left."""
+    bad = [source / "in" / path for path in
+           ("val/iris/bad.jpg", *(f"train/iris/bad{k}.jpg" for k in range(19)))]  # 2 shards
+    whole = contents(prepare(source / "in", source / "whole", "flowers"))
+    for path in bad:
+        path.write_bytes(b"no image")
+    with pytest.raises(check.DataError, match="20 that do not"):
+        prepare(source / "in", source / "sets", "flowers", shard_images=19)
+    for path in bad:
+        path.unlink()
+    assert contents(prepare(source / "in", source / "sets", "flowers")) == whole
+
+
+def test_what_was_made_of_replaced_images_is_made_again(source, monkeypatch, capsys):
     """Also of those of as many bytes, which have another time."""
     with monkeypatch.context() as patch:
         stop_after(patch, 19)
@@ -150,6 +150,7 @@ def test_what_was_made_of_replaced_images_is_made_again(source, monkeypatch):
     redone = count_images(monkeypatch)
     mended = contents(make(source))
     assert len(redone) == 24 - 18 + 4 + 4
+    assert "\n2 shards are made again, as their sources have changed\n" in capsys.readouterr().out
     assert mended == contents(make(source, "whole"))
 
 
@@ -195,66 +196,6 @@ def wait_for(condition, seconds=40):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-# --- a whole folder ------------------------------------------------------------------------------
-
-
-def test_checksums_are_those_of_the_files(source):
-    target = make(source)
-    sums = json.loads((target / "checksums.json").read_text())["sha256"]
-    assert {*sums} == {path.name for path in target.iterdir()} - {"checksums.json"}
-    assert all(shard_files.sha256(target / file) == value for file, value in sums.items())
-
-
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_whole_folder_is_verified(source, harm):
-    target = make(source)
-    before = {path: path.stat().st_mtime_ns for path in target.iterdir()}
-    assert make(source) == target
-    assert before == {path: path.stat().st_mtime_ns for path in target.iterdir()}
-    shard = target / "flowers-train.array_record-00003-of-00005"
-    content = shard.read_bytes()
-    if harm == "remove":
-        shard.unlink()
-    else:
-        shard.write_bytes(content[:-1] + (bytes([content[-1] ^ 1]) if harm == "flip" else b""))
-    with pytest.raises(check.DataError, match="other bytes in flowers-train.array_record-00003-of"):
-        make(source)
-    shutil.rmtree(target)
-    target.mkdir()
-    with pytest.raises(check.DataError, match="exists and its content.*Move it away"):
-        make(source)
-
-
-@pytest.mark.parametrize("change", ["other bytes", "another time"])
-def test_a_whole_folder_of_a_changed_source_is_refused(source, change):
-    make(source)
-    path = source / "in/train/iris/0.jpg"
-    if change == "other bytes":
-        before = path.stat()
-        path.write_bytes(encoded(crop(99)))
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    else:
-        os.utime(path, ns=(1, 1))
-    with pytest.raises(check.DataError, match="exists and its content: .*got other ones"):
-        make(source)
-
-
-def test_a_whole_folder_that_tells_no_times_is_accepted(source):
-    """Tars tell sizes alone; folders made before 2026-11-22 nothing but names."""
-    target = make(source)
-    (source / "moved").mkdir()
-    (source / "in").rename(source / "moved/in")
-    (source / "in").write_bytes(tar_of(flower_files()))
-    assert make(source) == target
-    (source / "in").write_bytes(tar_of(flower_files() | {"val/iris/6.jpg": encoded(crop(99))}))
-    with pytest.raises(check.DataError, match="exists and its content: .*got other ones"):
-        make(source)
-    content = target_folder.summary(target)
-    del content["stamp"]
-    (target / "checksums.json").write_text(json.dumps(content))
-    assert make(source) == target
 
 
 # --- the machine ---------------------------------------------------------------------------------
@@ -316,7 +257,7 @@ def test_what_the_system_refuses_a_worker_is_said():
         list(worker_pool.each(dying.refuse, ["no space left"], 2, lambda count: None))
 
 
-def test_sigterm_says_how_to_go_on(source):
+def test_sigterm_says_once_how_to_go_on(source):
     """A named pipe holds the command; 75 is "start me again"."""
     os.mkfifo(source / "in/train/aster/z.jpg")
     command = [sys.executable, "-m", "launch.prepare", f"--source={source / 'in'}",
@@ -326,5 +267,5 @@ def test_sigterm_says_how_to_go_on(source):
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
-    assert process.returncode == 75 and "run the same command again to go on" in said
-    assert "Traceback" not in said
+    assert process.returncode == 75 and "Traceback" not in said
+    assert said.endswith("stopped; whole shards, if any, are kept. The same command goes on.\n")

@@ -153,6 +153,17 @@ def test_bad_records_may_be_left_out(tmp_path):
     assert target_folder.summary(target)["skipped"] == 1
 
 
+def test_a_file_that_cannot_be_read_is_a_fault_of_the_source(tmp_path, monkeypatch):
+    folder, _ = cifar_source(tmp_path)
+
+    def refusing(path, mode):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(tfrecords, "open", refusing, raising=False)
+    with pytest.raises(check.DataError, match="4 that do not: .*-00000-of-00003 .*denied"):
+        prepare(folder, tmp_path / "sets", counts=COUNTS)
+
+
 def test_what_the_metadata_say_must_be_there(tmp_path):
     folder, examples = cifar_source(tmp_path)
     with pytest.raises(check.DataError, match="train: expected 50000 images, got 30"):
@@ -162,7 +173,7 @@ def test_what_the_metadata_say_must_be_there(tmp_path):
     with pytest.raises(check.DataError, match="9 records where its metadata say 10"):
         prepare(folder, tmp_path / "sets", counts=COUNTS)
     path.write_bytes(tfrecord([*examples[10:19], examples[10]]))
-    with pytest.raises(check.DataError, match="expected 3 images for each label, got 4 for 0, 2"):
+    with pytest.raises(check.DataError, match="3 images for each label, got 4 for class 0, 2"):
         prepare(folder, tmp_path / "sets", counts=COUNTS)
     path.unlink()
     with pytest.raises(check.DataError, match="got none named cifar10-train.tfrecord-00001"):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from augjax import check
-from augjax.prepare import prepare, target_folder
+from augjax.prepare import image_places, prepare, target_folder
 
 HARD, SOFT = tarfile.LNKTYPE, tarfile.SYMTYPE
 PACKINGS = ["folder", "zip", "tar"]
@@ -85,7 +85,7 @@ def test_the_held_images_folder_has_three_names(tmp_path, name):
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_other_folders_beside_train_are_named(tmp_path, packing):
     files = {path.replace("val/", "dev/"): data for path, data in flower_files().items()}
-    with pytest.raises(check.DataError, match="val, valid .* got none; beside train: dev. Put"):
+    with pytest.raises(check.DataError, match="val, valid .* got none; beside train: dev. Rename"):
         prepare(pack(packing, tmp_path / "in", files), tmp_path / "sets", "flowers")
 
 
@@ -119,10 +119,10 @@ def test_annotations_beside_the_images_are_no_tree(tmp_path):
 
 
 def test_a_class_may_be_called_images(tmp_path):
-    files = {f"{split}/images/{k}.jpg": scan(k) for split in ("train", "val")
-             for k in (0, 1)}
-    target = prepare(write_tree(tmp_path / "in", files), tmp_path / "sets", "one")
-    assert found(target) == ({"train": 2, "validation": 2}, ["images"])
+    files = {f"{split}/{name}/{k}.jpg": scan(k) for split in ("train", "val")
+             for name in ("images", "rose") for k in (0, 1)}
+    target = prepare(write_tree(tmp_path / "in", files), tmp_path / "sets", "two")
+    assert found(target) == ({"train": 4, "validation": 4}, ["images", "rose"])
 
 
 # --- links in tars -------------------------------------------------------------------------------
@@ -152,15 +152,40 @@ def test_links_in_a_tar_are_followed(tmp_path):
     assert sums[0] == sums[1]
 
 
-@pytest.mark.parametrize("kind, target", [
-    (HARD, "train/iris/none.jpg"), (SOFT, "none.jpg"), (SOFT, "/etc/hostname"),
-    (SOFT, "../../../x.jpg"), (SOFT, "9.jpg"),
+@pytest.mark.parametrize("kind, target, got", [
+    (HARD, "train/iris/none.jpg", "train/iris/none.jpg, which is not in it"),
+    (SOFT, "none.jpg", "train/iris/none.jpg, which"), (SOFT, "/etc/motd", "etc/motd, which"),
+    (SOFT, "../../../x.jpg", "../x.jpg, which"), (SOFT, "9.jpg", "one that leads in a circle"),
+    (SOFT, "8.jpg", "one that leads in a circle"),
 ])
-def test_a_link_that_leads_out_of_its_tar_is_refused(tmp_path, kind, target):
+def test_a_link_that_leads_out_of_its_tar_is_refused(tmp_path, kind, target, got):
     links = {"train/iris/9.jpg": (kind, target), "train/iris/8.jpg": (SOFT, "9.jpg")}
     (tmp_path / "in.tar").write_bytes(tar_of(flower_files(), links))
-    with pytest.raises(check.DataError, match="in.tar: train/iris/[89].jpg: expected a link to a "):
+    with pytest.raises(check.DataError, match="in.tar: train/iris/[89].jpg: expected a link") as e:
         prepare(tmp_path / "in.tar", tmp_path / "sets", "flowers")
+    assert f"got {got}" in str(e.value)
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "../../train", "../../up"])
+def test_a_link_to_a_folder_above_itself_is_passed_over(tmp_path, capsys, target):
+    """Also through another link; as one in a folder is."""
+    links = {"train/iris/again": (SOFT, target), "up": (SOFT, "train/iris")}
+    (tmp_path / "in.tar").write_bytes(tar_of(flower_files(), links))
+    prepared = prepare(tmp_path / "in.tar", tmp_path / "sets", "flowers")
+    assert found(prepared) == ({"train": 18, "validation": 6}, ["aster", "iris", "rose"])
+    assert "of other endings, such as again" in capsys.readouterr().out
+
+
+def test_links_in_a_linked_folder_are_followed(tmp_path):
+    """Where all classes are links to a store, and so is train."""
+    files = {f"store/{path}": data for path, data in flower_files().items()}
+    links = {"train": (SOFT, "data/train"), "val": (SOFT, "store/val")}
+    links |= {f"data/train/{name}": (SOFT, f"../../store/train/{name}")
+              for name in ("aster", "iris", "rose")}
+    (tmp_path / "in.tar").write_bytes(tar_of(files, links))
+    listing = image_places.list_tar(tmp_path / "in.tar")
+    assert {path: image_places.read(place) for path, place in listing.items()
+            if path.startswith(("train/", "val/")) and path[-1] != "/"} == flower_files()
 
 
 def test_a_sparse_file_of_a_tar_is_refused(tmp_path):
