@@ -15,24 +15,34 @@ find_python() {
   return 1
 }
 
-make_environment() {  # make_environment [EXTRAS]: installs ".[EXTRAS]" unless that was done already
-  local python version stamp
+# make_environment [EXTRAS]: installs ".[EXTRAS]" unless that was done already. Whatever the caller's
+# options: exits with 2 where no Python can make an environment, with 69 where packages did not come.
+make_environment() {
+  local python stamp
   python=$(find_python) || exit 2
-  if [ ! -x .venv/bin/python ]; then
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    if ! "$python" -m venv .venv; then
-      rm -rf .venv
-      echo "augjax: this Python cannot make environments." \
-           "Debian and Ubuntu: apt install python$version-venv" >&2
-      exit 2
-    fi
-  fi
   stamp=".venv/augjax-${1:-plain}-$(cksum < setup.py | cut -d' ' -f1)"
-  if [ ! -f "$stamp" ]; then
+  if [ ! -x .venv/bin/python ] || [ ! -f "$stamp" ]; then
+    # an environment whose making was cut off has no pip yet
+    .venv/bin/python -m pip --version >/dev/null 2>&1 || new_environment "$python"
     echo "augjax: installing into .venv (once) ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${1:+[$1]}"
-    touch "$stamp"
+    if ! { .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${1:+[$1]}" &&
+           touch "$stamp"; }; then
+      echo "augjax: could not install augjax${1:+[$1]}: see pip's words above;" \
+           "the next start tries again" >&2
+      exit 69
+    fi
   fi
   PATH="$PWD/.venv/bin:$PATH"
   unset PYTHONPATH PYTHONHOME
+}
+
+new_environment() {  # PYTHON; in a folder that was there already nothing is removed
+  local version there
+  there=$(ls -d .venv 2>/dev/null || true)
+  if "$1" -m venv .venv; then return; fi
+  [ -n "$there" ] || rm -rf .venv
+  version=$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  echo "augjax: this Python cannot make environments." \
+       "Debian and Ubuntu: apt install python$version-venv" >&2
+  exit 2
 }

@@ -11,45 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 400  # of a run that hangs; one took 120 beside much other work
 REAL = f'#!/bin/bash\nexec {sys.executable} "$@"\n'
 
-GCLOUD = '''#!{python} -SE
-import json, os, signal, subprocess, sys, time
-here, words = "{here}", sys.argv[1:]
-told = json.load(open(here + "/told.json"))
-text = " ".join(words)
-with open(here + "/asked", "a") as file:
-    file.write(json.dumps(words) + "\\n")
-
-def next_of(kind, last):  # what it was told to answer, one by one
-    answer = told[kind].pop(0) if told.get(kind) else last
-    json.dump(told, open(here + "/told.json", "w"))
-    return answer
-
-def two_workers(command):
-    workers = [subprocess.Popen(["bash", "-c", command], env=os.environ | {{
-        "SLURM_JOB_ID": told["job"], "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
-        "SLURM_PROCID": str(n), "SLURM_LOCALID": str(n), "SLURM_STEP_NUM_NODES": "1",
-        "HOME": here + "/worker" + str(n)}})
-        for n in (0, 1)]
-    rows = told["rows"]
-    if next_of("preempt", False):
-        while not (os.path.exists(rows) and os.path.getsize(rows) > 400):
-            if any(worker.poll() is not None for worker in workers):
-                break
-            time.sleep(0.02)
-        workers[1].send_signal(signal.SIGTERM)
-    codes = [worker.wait() for worker in workers]
-    return next((code for code in codes if code), 0)
-
-if "describe" in words:
-    state = next_of("queue" if "queued-resources" in words else "state", "READY")
-    if state in ("NOT_FOUND", "PERMISSION_DENIED"):
-        sys.exit("ERROR: (gcloud) " + state)
-    print("WARNING: gcloud is old", file=sys.stderr)
-    print(state)
-elif "ssh" in words and "launch.train" in text:
-    command = next(word for word in words if word.startswith("--command="))[10:]
-    sys.exit(two_workers(command) if "job" in told else next_of("codes", 0))
-'''
+GCLOUD = f'#!/bin/bash\nexec {sys.executable} -SE {ROOT}/tests/stand_in_gcloud.py "$@"\n'
 SRUN = '''#!/bin/bash
 echo "srun $*" | head -n 1 >> {here}/asked
 while [[ $1 == --* ]]; do shift; done
@@ -64,6 +26,14 @@ exit "${{code:-0}}"
 PYTHON = '''#!/bin/bash
 echo "python [${{JAX_LOCAL_DEVICE_IDS:-}}] $*" >> {here}/asked
 exit "$(cat {here}/code)"
+'''
+INSTALLER = '''#!/bin/bash
+echo "$*" >> {here}/asked
+case "$*" in
+  *" venv "*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && touch .venv/pip ;;
+  *"pip --version") [ -f .venv/pip ] ;;
+  *"pip install"*) exit "$(cat {here}/code)" ;;
+esac
 '''
 
 

@@ -1,22 +1,22 @@
-"""launch/tpu_pod.sh and slurm.sbatch with stand-ins for gcloud, srun and scontrol on this machine.
+"""launch/tpu_pod.sh with a stand-in for gcloud on this machine.
 
-The stand-ins note what they were asked and answer as they are told; each also runs the command of
-two workers or tasks as two real processes, and that of a pod is preempted once.
+It notes what it was asked and answers as it is told; it also runs the command of two workers as two
+real processes, and preempts them once.
 """
 
 import fcntl
 import json
 import os
 from pathlib import Path
-import re
 import shlex
-import shutil
 import subprocess
-import sys
 
 import pytest
 from script_runs import (
-    checkout, ended, executable, GCLOUD, lines_of, PYTHON, REAL, ROOT, SRUN, train_for_real)
+    checkout, ended, executable, GCLOUD, lines_of, REAL, ROOT, train_for_real)
+from stand_in_gcloud import word
+
+from augjax.train import folder
 
 POD = {"TPU": "pod", "ZONE": "zone", "TYPE": "v5litepod-16", "VERSION": "v2", "RETRY_S": "0"}
 TRAIN = ("--config=configs/quickstart.py", "--workdir=gs://bucket/run", "--config.note=two words")
@@ -28,29 +28,26 @@ class Pod:
     def __init__(self, here: Path):
         self.here = here
         here.mkdir()
-        executable(here / "bin/gcloud", GCLOUD.format(python=sys.executable, here=here))
+        executable(here / "bin/gcloud", GCLOUD)
 
     def __call__(self, *arguments: str, told=None, **settings: str) -> subprocess.CompletedProcess:
         (self.here / "told.json").write_text(json.dumps(told or {}))
         (self.here / "asked").write_text("")
-        environment = {**os.environ, **POD, "HOME": str(self.here),
-                       "PATH": f"{self.here}/bin:{os.environ['PATH']}", **settings}
-        return ended([ROOT / "launch/tpu_pod.sh", *arguments], environment)
+        return ended([ROOT / "launch/tpu_pod.sh", *arguments], {**self.machine(), **settings})
+
+    def machine(self) -> dict[str, str]:
+        """The variables of who types, with the stand-in before any other gcloud."""
+        return {**os.environ, **POD, "HOME": str(self.here), "STAND_IN": str(self.here),
+                "PATH": f"{self.here}/bin:{os.environ['PATH']}"}
 
     def asked(self) -> list[str]:
         """What was asked of gcloud, in a word each."""
-        return [self.word(line) for line in lines_of(self.here / "asked")]
+        return [word(line) for line in lines_of(self.here / "asked")]
 
-    def command(self) -> str:
-        """What the workers were last told to run."""
-        return next(word for word in lines_of(self.here / "asked")[-1]
-                    if word.startswith("--command=")).removeprefix("--command=")
-
-    @staticmethod
-    def word(line: list[str]) -> str:
-        act = line[3] if line[0] == "compute" else line[0]
-        queue = "queue " if "queued-resources" in line else ""
-        return queue + ("train" if "launch.train" in " ".join(line) else act)
+    def command(self, n: int = -1) -> str:
+        """What the workers were told to run, at the last or another question."""
+        return next(said for said in lines_of(self.here / "asked")[n]
+                    if said.startswith("--command=")).removeprefix("--command=")
 
 
 @pytest.fixture
@@ -58,70 +55,126 @@ def pod(tmp_path) -> Pod:
     return Pod(tmp_path / "pod")
 
 
-NEW, SET_UP = ["create", "ssh", "scp"], ["describe", "ssh", "scp"]
-AGAIN = ["describe", "delete", *NEW, "train"]
-QUEUED = {"QUEUED": "1"}
+PREPARED = ["ssh", "scp", "ssh"]
+SET_UP = ["describe", *PREPARED]
+NEW = ["create", *SET_UP]
+AGAIN = ["describe", "delete", "describe", *NEW, "train"]
+QUEUED, LOOK = {"QUEUED": "1"}, ["describe", "queue describe"]
+NONE = "NOT_FOUND"
 
 
-@pytest.mark.parametrize("told, settings, asked, code", [
-    ({}, {}, [*SET_UP, "train"], 0),
-    ({"state": ["NOT_FOUND"]}, {}, ["describe", *NEW, "train"], 0),
-    ({"codes": [75, 75]}, {}, [*SET_UP, *["train", "describe"] * 2, "train"], 0),
-    ({"codes": [5]}, {}, [*SET_UP, "train", "describe"], 5),
-    ({"codes": [1], "state": ["READY", "PREEMPTED", "PREEMPTED"]}, {},
+@pytest.mark.parametrize("told, asked, code", [
+    ({}, [*SET_UP, "train"], 0),
+    ({"describe": [NONE]}, ["describe", *NEW, "train"], 0),
+    ({"train": [75, 75]}, [*SET_UP, "train"] * 3, 0),
+    ({"train": [5]}, [*SET_UP, "train", "describe"], 5),
+    ({"train": [1]}, [*SET_UP, "train", *["describe"] * 2], 1),
+    ({"train": [1], "describe": ["READY", "PREEMPTED", "PREEMPTED", NONE]},
      [*SET_UP, "train", "describe", *AGAIN], 0),
-    ({"state": ["NOT_FOUND"], "queue": ["NOT_FOUND", "WAITING_FOR_RESOURCES", "ACTIVE"]}, QUEUED,
-     ["describe", *["queue describe", "queue create", "queue describe", "queue describe"], "ssh",
-      "scp", "train"], 0),
-    ({"state": ["NOT_FOUND"] * 2, "queue": ["SUSPENDING", "SUSPENDED", "ACTIVE"]}, QUEUED,
-     [*["describe", "queue describe"] * 2, "queue delete", "queue create", "queue describe", "ssh",
-      "scp", "train"], 0),
-    ({"state": ["NOT_FOUND"], "queue": ["WAITING_FOR_RESOURCES", "FAILED"]}, QUEUED,
-     ["describe", *["queue describe"] * 2], 1),
+    ({"train": [134], "describe": ["READY", "READY", "PREEMPTED", "PREEMPTED", NONE]},
+     [*SET_UP, "train", *["describe"] * 2, *AGAIN], 0),
 ])
-def test_a_pod_is_made_where_there_is_none_and_75_means_again(pod, told, settings, asked, code):
-    done = pod("train", *TRAIN, told=told, **settings)
-    words = [word.removeprefix("queue ") if "QUEUED" not in settings else word
-             for word in pod.asked()]
-    assert (words, done.returncode) == (asked, code), done.stderr
-    if code == 5:
-        assert "ended with 5; not preempted, so not started again" in done.stderr
+def test_a_pod_is_made_where_there_is_none_and_75_means_again(pod, told, asked, code):
+    done = pod("train", *TRAIN, told=told)
+    assert (pod.asked(), done.returncode) == (asked, code), done.stderr
+    if code:
+        assert f"ended with {code}; not preempted, so not started again" in done.stderr
+
+
+@pytest.mark.parametrize("told, asked, code", [
+    ({"describe": [NONE] * 3, "queue describe": [NONE, "WAITING_FOR_RESOURCES", "ACTIVE"]},
+     [*LOOK, "queue create", *LOOK * 2], 0),
+    ({"describe": [NONE] * 3, "queue describe": ["SUSPENDING", "SUSPENDED", NONE]},
+     [*LOOK * 2, "queue delete", *LOOK, "queue create"], 0),
+    ({"describe": [NONE] * 3, "queue describe": ["PROVISIONING", "FAILED", NONE]},
+     [*LOOK * 2, "queue delete", *LOOK, "queue create"], 0),
+    ({"describe": [NONE] * 2, "queue describe": ["WAITING_FOR_RESOURCES", NONE]},
+     [*LOOK * 2, "queue create"], 0),
+    ({"describe": [NONE] * 2, "queue describe": ["ACCEPTED", "UNAVAILABLE"]}, LOOK * 2, 0),
+    ({"describe": [NONE] * 2, "queue describe": ["ACCEPTED", "PERMISSION_DENIED"]}, LOOK * 2, 2),
+])
+def test_a_queue_is_waited_in_and_what_left_it_is_asked_for_anew(pod, told, asked, code):
+    done = pod("train", *TRAIN, told=told, **QUEUED)
+    then = [*SET_UP, "train"] if code == 0 else []
+    assert (pod.asked(), done.returncode) == ([*asked, *then], code), done.stderr
+
+
+PREEMPTED = ["READY", "PREEMPTED"]
+
+
+@pytest.mark.parametrize("told, asked", [
+    ({"describe": [*PREEMPTED, NONE, NONE], "create": [1]},  # no more capacity
+     ["describe", "delete", "describe", "create", "describe", *NEW]),
+    ({"describe": [*PREEMPTED, "PREEMPTED", NONE], "delete": [1]},
+     [*["describe", "delete"] * 2, "describe", *NEW]),
+    ({"describe": ["READY", "UNAVAILABLE"]}, ["describe", *SET_UP]),
+    ({"ssh": [0, 0, 255]}, ["describe", "ssh", *SET_UP]),
+    ({"scp": [0, 1]}, ["describe", "ssh", "scp", *SET_UP]),
+    ({"ssh": [0, 0, 0, 69]}, SET_UP * 2),  # the network of a worker
+    ({"train": [11], "ssh": [0, 0, 11, 11]}, [*["describe", "ssh"] * 2, *SET_UP]),
+])
+def test_a_restart_tries_again_what_fails(pod, told, asked):
+    """In the last gcloud ran the command twice on a worker, as it does after an ssh 255: the lock
+    is held there until what was begun first ends."""
+    done = pod("train", *TRAIN, told={"train": [75], **told})
+    assert (pod.asked(), done.returncode) == ([*SET_UP, "train", *asked, "train"], 0), done.stderr
+
+
+@pytest.mark.parametrize("told, asked, code, said", [
+    ({"describe": [NONE], "create": [1]}, ["describe", "create"], 1, ""),
+    ({"describe": ["UNAVAILABLE"]}, ["describe"], 1, "(gcloud) UNAVAILABLE"),
+    ({"ssh": [11]}, ["describe", "ssh"], 2, "launch.train runs on pod; nothing was changed there"),
+    ({"ssh": [255]}, ["describe", "ssh"], 255, ""),
+    ({"ssh": [0, 69]}, SET_UP, 69, ""),
+    ({"train": [75], "describe": ["READY", "STOPPED"]}, [*SET_UP, "train", "describe"], 2,
+     "to be READY, got STOPPED. It was left as it is"),
+])
+def test_a_first_start_does_not_try_again_and_some_answers_are_final(pod, told, asked, code, said):
+    done = pod("train", *TRAIN, told=told)
+    assert (pod.asked(), done.returncode) == (asked, code), done.stderr
+    assert said in done.stderr
+
+
+def test_a_pod_that_could_not_be_made_anew_is_not_deleted(pod):
+    done = pod("create", told={"describe": ["PREEMPTED"]}, TYPE="")
+    assert "set TYPE" in done.stderr and pod.asked() == ["describe"]
 
 
 @pytest.mark.parametrize("state", ["PREEMPTED", "TERMINATED"])
 def test_a_pod_that_was_taken_away_is_deleted_and_made_anew(pod, state):
-    assert pod("create", told={"state": [state]}).returncode == 0
-    assert pod.asked() == ["describe", "delete", *NEW]
+    assert pod("create", told={"describe": [state, NONE]}).returncode == 0
+    assert pod.asked() == ["describe", "delete", "describe", *NEW]
 
 
 @pytest.mark.parametrize("state", ["CREATING", "STARTING", "RESTARTING", "REIMAGING", "REPAIRING",
                                    "UNHIDING"])
 def test_a_passing_state_is_waited_for(pod, state):
-    done = pod("create", told={"state": [state, state]})
+    done = pod("create", told={"describe": [state, state]})
     assert (done.returncode, pod.asked()) == (0, ["describe"] * 2 + SET_UP), done.stderr
     assert f"pod is {state}; again in 0 s" in done.stderr
 
 
 @pytest.mark.parametrize("states, settings", [
     (["STOPPED"], {}), (["STOPPING", "STOPPED"], {}), (["HIDING", "HIDDEN"], {}), (["UNKNOWN"], {}),
-    ([""], {}), (["MADE_UP"], {}), (["NOT_FOUND"], QUEUED), (["PERMISSION_DENIED"], {})])
+    ([""], {}), (["MADE_UP"], {}), ([NONE], QUEUED), (["PERMISSION_DENIED"], {})])
 def test_a_pod_in_another_state_is_left_as_it_is(pod, states, settings):
-    """In the second last there is a queued resource alone, in the last gcloud does not answer."""
-    done = pod("train", *TRAIN, told={"state": states, "queue": ["ACTIVE"]}, **settings)
+    """In the second last there is a queued resource alone, in the last gcloud refuses."""
+    done = pod("train", *TRAIN, told={"describe": states, "queue describe": ["MADE_UP"]},
+               **settings)
     assert done.returncode == 2
-    assert {word.removeprefix("queue ") for word in pod.asked()} == {"describe"}
+    assert set(pod.asked()) <= set(LOOK)
     assert ("(gcloud) PERMISSION_DENIED" if "PERMISSION" in states[0] else
-            "got queued ACTIVE. It was left as it is" if settings else
+            "got queued MADE_UP. It was left as it is" if settings else
             f"to be READY, got {states[-1]}. It was left as it is") in done.stderr
 
 
 @pytest.mark.parametrize("then, asked, code", [
     (["READY", "READY"], ["describe"] * 2, 255),
-    (["READY", "PREEMPTED", "PREEMPTED"], ["describe"] * 2 + AGAIN, 0),
-    (["PERMISSION_DENIED", "READY"], ["describe"] * 2, 255),
+    (["READY", "PREEMPTED", "PREEMPTED", NONE], ["describe"] * 2 + AGAIN, 0),
+    (["UNAVAILABLE", "READY", "READY"], ["describe"] * 3, 255),
 ])
 def test_a_lost_connection_is_not_taken_for_the_end_of_the_training(pod, then, asked, code):
-    done = pod("train", *TRAIN, told={"codes": [255], "state": ["READY", *then]})
+    done = pod("train", *TRAIN, told={"train": [255], "describe": ["READY", *then]})
     assert (pod.asked(), done.returncode) == ([*SET_UP, "train", *asked], code), done.stderr
     if code:
         assert "launch.train may go on there" in done.stderr
@@ -138,7 +191,8 @@ def test_a_worker_refuses_to_train_twice_at_a_time(pod):
     with open(pod.here / ".augjax_training") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         refused = ended(*worker)
-    assert (refused.returncode, refused.stderr) == (2, "launch.train runs on pod already\n")
+        looked = ended(["bash", "-c", pod.command(-4)], worker[1])
+    assert (refused.returncode, looked.returncode) == (11, 11), refused.stderr + looked.stderr
 
 
 def test_arguments_arrive_as_they_were_given(pod):
@@ -148,11 +202,22 @@ def test_arguments_arrive_as_they_were_given(pod):
     assert "--worker=all" in lines_of(pod.here / "asked")[-1]
 
 
+def test_a_pod_is_told_the_commit_that_it_cannot_ask_for(pod, monkeypatch, tmp_path):
+    pod("train", *TRAIN)
+    here = folder._git_commit()
+    assert f"export AUGJAX_POD=1 AUGJAX_COMMIT={here} &&" in pod.command()
+    monkeypatch.setenv("AUGJAX_COMMIT", "abc-dirty")
+    assert folder._git_commit() == here  # git knows
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert folder._git_commit() == "abc-dirty"
+    monkeypatch.delenv("AUGJAX_COMMIT")
+    assert folder._git_commit() == "unknown"
+
+
 @pytest.mark.parametrize("arguments, settings, printed", [
-    (("create",), {}, ["describe", *NEW]),
-    (("create",), QUEUED, ["describe", *["queue describe", "queue create"], "queue describe", "ssh",
-                           "scp"]),
-    (("train", *TRAIN), {}, ["describe", *NEW, "train"]),
+    (("create",), {}, ["describe", "create", *PREPARED]),
+    (("create",), QUEUED, [*LOOK, "queue create", *PREPARED]),
+    (("train", *TRAIN), {}, ["describe", "create", *PREPARED, "train"]),
     (("collect", TRAIN[1]), {}, ["storage"]),
     (("collect", "--workdir=runs/a"), {}, ["scp"]),
     (("delete",), {}, ["delete"]),
@@ -165,11 +230,9 @@ def test_a_dry_run_prints_every_command_and_runs_none(pod, arguments, settings, 
         assert done.returncode == 0, done.stderr
         assert pod.asked() == [] and not (pod.here / "to").exists()
         assert "--dry_run" not in done.stdout
-    pasted = {**os.environ, "PATH": f"{pod.here}/bin:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-euc", done.stdout], env=pasted, check=True, stdout=subprocess.DEVNULL,
-                   stderr=subprocess.DEVNULL)
-    assert [word.removeprefix("queue ") if not settings.get("QUEUED") else word
-            for word in pod.asked()] == printed
+    subprocess.run(["bash", "-euc", done.stdout], env=pod.machine(), check=True,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert pod.asked() == printed
 
 
 @pytest.mark.parametrize("arguments", [
@@ -210,8 +273,8 @@ def test_two_workers_are_preempted_once_and_end(pod, tmp_path):
     done = pod("train", *arguments, SHARED="1", **variables, told={
         "job": str(job), "preempt": [True], "rows": str(workdir / "metrics.jsonl")})
     assert done.returncode == 0, done.stderr[-3000:]
-    assert pod.asked() == ["describe", "ssh", "scp", "train", "describe", "train"]
-    assert "preempted (exit code 75, the pod is READY)" in done.stderr
+    assert pod.asked() == [*SET_UP, "train"] * 2
+    assert "launch.train was preempted, and saved" in done.stderr
     starts = json.loads((workdir / "provenance.json").read_text())["starts"]
     assert [start["processes"] for start in starts] == [2, 2]
     begun = [event["step"] for event in lines_of(workdir / "events.jsonl")
@@ -220,84 +283,3 @@ def test_two_workers_are_preempted_once_and_end(pod, tmp_path):
     rows = lines_of(workdir / "metrics.jsonl")
     assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 41))
     assert json.loads((workdir / "summary.json").read_text())["phases"]["teacher"]["steps"] == 40
-
-
-# --- SLURM ---------------------------------------------------------------------------------------
-
-@pytest.fixture
-def slurm(tmp_path):
-    """Runs slurm.sbatch as SLURM would; the python that it starts ends with `code`."""
-    place = checkout(tmp_path, "cuda,store", PYTHON.format(here=tmp_path))
-    executable(tmp_path / "bin/srun", SRUN.format(here=tmp_path))
-    executable(tmp_path / "bin/scontrol", f'#!/bin/bash\necho "scontrol $*" >> {tmp_path}/asked\n')
-
-    def submit(*arguments, code=0, **variables):
-        (tmp_path / "asked").write_text("")
-        (tmp_path / "code").write_text(str(code))
-        environment = {name: value for name, value in os.environ.items()
-                       if name not in ("CUDA_VISIBLE_DEVICES", "JAX_LOCAL_DEVICE_IDS")}
-        environment |= {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "SLURM_JOB_ID": "77",
-                        "SLURM_SUBMIT_DIR": str(place), **variables}
-        done = ended(["bash", ROOT / "launch/slurm.sbatch", *arguments], environment)
-        return done, (tmp_path / "asked").read_text().splitlines()
-
-    return submit
-
-
-@pytest.mark.parametrize("code, requeued", [(0, False), (75, True), (5, False), (137, False)])
-def test_a_job_goes_back_into_the_queue_after_75_alone(slurm, code, requeued):
-    done, asked = slurm("--config=a b.py", "--workdir=w", code=code)
-    assert done.returncode == code, done.stderr
-    assert asked[0].startswith("srun --kill-on-bad-exit=0 --wait=120 bash -c")
-    assert asked[1] == "python [] -m launch.train --config=a b.py --workdir=w"
-    assert asked[2:] == ["scontrol requeue 77"] * requeued
-    assert ("not started again" in done.stderr) == (code not in (0, 75))
-
-
-@pytest.mark.parametrize("visible, tasks, taken", [
-    ("0,1,2,3", "1", "0,1,2,3"),  # alone on its node
-    ("5", "8", "0"),  # bound to one GPU
-    ("0,1", "2", ""),  # JAX takes the one of the task's number
-    ("", "1", ""),  # no GPU
-])
-def test_a_task_takes_the_gpus_that_are_its_own(slurm, visible, tasks, taken):
-    _, asked = slurm(CUDA_VISIBLE_DEVICES=visible, SLURM_NTASKS_PER_NODE=tasks)
-    assert asked[1].startswith(f"python [{taken}] ")
-
-
-def test_a_dry_job_prints_and_runs_none(slurm):
-    done, asked = slurm("--dry_run", "--workdir=w")
-    assert (done.returncode, asked) == (0, [])
-    assert done.stdout.startswith("srun ") and "--workdir=w" in done.stdout
-    assert "scontrol requeue 77" in done.stdout
-
-
-def test_two_tasks_train_one_run(slurm, tmp_path):
-    """Real processes of launch.train, which find each other by SLURM's variables."""
-    workdir = tmp_path / "run"
-    arguments, variables = train_for_real(tmp_path / "augjax", workdir, epochs=1)
-    done, asked = slurm(*arguments, **variables, TASKS="2", SLURM_JOB_ID=str(os.getpid()))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(asked) == 1 and asked[0].startswith("srun ")
-    starts = json.loads((workdir / "provenance.json").read_text())["starts"]
-    assert [start["processes"] for start in starts] == [2]
-    rows = lines_of(workdir / "metrics.jsonl")
-    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 9))
-    assert json.loads((workdir / "summary.json").read_text())["phases"]["teacher"]["steps"] == 8
-
-
-# --- the text of the scripts ---------------------------------------------------------------------
-
-SCRIPTS = sorted([*(ROOT / "launch").glob("*.sh"), ROOT / "launch/slurm.sbatch"])
-
-
-def test_no_array_is_empty():
-    """Under `set -u` bash before 4.4 (macOS has 3.2) refuses to expand one."""
-    for script in SCRIPTS:
-        assert not re.search(r"=\(\s*\)", script.read_text()), script
-
-
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing():
-    done = ended(["shellcheck", "-x", "--source-path", ROOT, *SCRIPTS], dict(os.environ))
-    assert done.returncode == 0, done.stdout
