@@ -177,12 +177,19 @@ def _asks_teacher(pick: Mapping[str, Any]) -> bool:
 
 
 def check_heard(name: str, block: ConfigDict, onlookers: Iterable[str]) -> None:
-    """Refuses a frozen network that neither a term nor the pick names: it would teach nothing."""
+    """Refuses a frozen network that neither a term nor the pick names: it would teach nothing.
+
+    A term names the networks that it listens to by its arguments; one whose arguments name none
+    (somebody's own) may listen to any.
+    """
+    networks = {"student", "teacher", *block.peers, *block.onlookers}
     named = ["teacher"] if _asks_teacher(block.pick) else []
     for fields in block.terms.values():
+        values = []
         for option, known in inspect.signature(parts.TERMS[fields.kind]).parameters.items():
             value = fields.get(option, known.default)
-            named += value if isinstance(value, (list, tuple)) else [value]
+            values += value if isinstance(value, (list, tuple)) else [value]
+        named += [value for value in values if value in networks] or networks
     terms = '{"ce": {"kind": "cross_entropy"}, "kd": {"kind": "hinton"}}'
     for who in onlookers:
         check.require(who in named, f"{name}: {who}", "a term or a pick that listens to it",

@@ -47,6 +47,13 @@ class Preempted(AugjaxError):
     exit_code = 75
 
 
+def tell(text: str, end: str = "\n") -> None:
+    """Writes to stderr at once. Whoever read it may be gone (a lost connection); work goes on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text + end)
+        sys.stderr.flush()
+
+
 def sentence(what: str, expected: Any, got: Any, fix: str) -> str:
     """"what: expected E, got G. Fix." """
     return f"{what}: expected {expected}, got {got}. {fix[:1].upper()}{fix[1:]}."

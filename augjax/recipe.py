@@ -208,13 +208,11 @@ def _branches(name: str, block: ConfigDict) -> Branches | None:
 def _frozen(name: str, block: ConfigDict, before: Mapping[str, Phase]) -> dict[str, Source]:
     """{onlooker: its source}: the teacher, if there is one, and the phase's others."""
     found = {"teacher": parse_source(f"{name}.teacher", block.teacher, block.teacher_weights,
-                                     before)}
+                                     before, defaults.NONE)}
     for who, text in block.onlookers.items():
         check.require(who not in ("student", "teacher", *block.peers), f"{name}.onlookers",
                       "names that no other network has", who, "rename it")
-        found[who] = parse_source(f"{name}.onlookers.{who}", text, "raw", before)
-        check.require(found[who] is not None, f"{name}.onlookers.{who}",
-                      "phase:NAME or run:DIR[#PHASE[@STEP]]", text, "an onlooker is trained before")
+        found[who] = parse_source(f"{name}.onlookers.{who}", text, "raw", before, nothing=None)
     return {who: source for who, source in found.items() if source}
 
 
@@ -294,18 +292,23 @@ def structure(block: ConfigDict, knobs: Knobs, pictures: Pictures, onlookers: Ma
 # --- sources -------------------------------------------------------------------------------------
 
 
-def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase]) -> Source | None:
-    """scratch, none -> None | phase:NAME | run:DIR[#PHASE[@STEP]] -> Source."""
+def parse_source(where: str, text: str, weights: str, before: Mapping[str, Phase],
+                 nothing: str | None = "scratch") -> Source | None:
+    """phase:NAME | run:DIR[#PHASE[@STEP]] -> Source; `nothing` (scratch or none) -> None."""
     check.one_of(f"{where}_weights", weights, ("raw", "ema"))
     kind, _, rest = text.partition(":")
-    if text in ("scratch", defaults.NONE):
+    if text == nothing:
         return None
     if kind == "phase":
-        return Source(check.one_of(where, rest, before or ["scratch"]), weights=weights)
+        return Source(check.one_of(where, rest, before or [nothing or "run:DIR"]), weights=weights)
+    fix = "write for example phase:teacher"
+    if kind == "file":
+        fix = "make it a run folder with `python -m launch.convert` and name that"
+    elif files.exists(files.place(text) / "config.json"):
+        fix = f"write run:{text}"
     check.require(kind == "run" and bool(rest), where,
-                  "scratch, phase:NAME or run:DIR[#PHASE[@STEP]]", repr(text),
-                  "make it a run folder with `python -m launch.convert` and name that"
-                  if kind == "file" else "write for example phase:teacher")
+                  f"{nothing + ', ' if nothing else ''}phase:NAME or run:DIR[#PHASE[@STEP]]",
+                  repr(text), fix)
     folder, _, place = rest.partition("#")
     name, _, step = place.partition("@")
     check.require(step in ("",) or step.isdecimal(), where, "a step number after @", step,

@@ -2,8 +2,10 @@
 places to write to."""
 
 from collections.abc import Callable
+import contextlib
 import os
 from pathlib import Path
+import re
 import sys
 import tempfile
 
@@ -26,14 +28,15 @@ def run(main: Callable[..., None], positionals: tuple[str, ...] = ()) -> None:
                 flags_parser=lambda arguments: _parse(arguments, positionals))
     except check.AugjaxError as error:
         on = ". The same command goes on." if isinstance(error, check.Preempted) else ""
-        print(f"\n{type(error).__name__}: {error}{on}", file=sys.stderr)
+        check.tell(f"\n{type(error).__name__}: {error}{on}")
         leave(error.exit_code)
 
 
 def leave(code: int) -> None:
     """Ends the process at once: a compilation under way in a thread would otherwise hold it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            stream.flush()
     os._exit(code)
 
 
@@ -57,7 +60,7 @@ def _refusal(error: BaseException) -> check.AugjaxError:
     found: BaseException | None = error
     while found and not isinstance(found, check.AugjaxError):
         found = found.__cause__ or found.__context__
-    return found or check.ConfigError(f"{config_file.message(error)} (see --help)")
+    return found or check.ConfigError(config_file.refused(error))
 
 
 def cache_compilations() -> None:
@@ -79,6 +82,11 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
         check.require(processes > 1 and 0 <= process < processes, "--coordinator",
                       "--num_processes above 1 and --process_id below it",
                       f"{processes} and {process}", "give all three flags")
+        address = re.fullmatch(r"(?:\[[^\]]+\]|[^:]+):(\d{1,5})", coordinator)
+        check.require(bool(address) and 0 < int(address[1]) < 65536, "--coordinator",
+                      "HOST:PORT, the port a number from 1 to 65535", repr(coordinator),
+                      "name a free port of process 0, such as HOST:29517, to all processes")
+        check.tell(f"augjax: waiting for {processes} processes at {coordinator}")
         return jax.distributed.initialize(coordinator, processes, process)
     check.require((processes, process) == (1, 0), "--num_processes and --process_id",
                   "--coordinator beside them", "none",

@@ -50,9 +50,14 @@ def main() -> None:
         check.require(bool(flag.value), f"--{flag.name}", "a value", flag.value, "see --help")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made folder goes too
     exchange.require_new(WORKDIR.value)
-    converted = exchange.convert(
-        SOURCE.value, MODEL.value, WEIGHTS.value, DATA.value or None, numbers(MEAN), numbers(STD),
-        RESOLUTION.value, DATA_DIR.value or None)
+    given = (SOURCE.value, MODEL.value, WEIGHTS.value, DATA.value or None, numbers(MEAN),
+             numbers(STD), RESOLUTION.value)
+    try:
+        converted = exchange.convert(*given, DATA_DIR.value or None)
+    except check.DataError:
+        if not DATA.value:  # the source's own images are not there: perhaps as these are others
+            exchange.convert(*given)
+        raise
     config = config_of(converted, DATA_DIR.value)
     probe = probe_of(config) if DATA_DIR.value else None
     common.cache_compilations()
@@ -89,7 +94,7 @@ def probe_of(config: ConfigDict) -> Callable[[Path], Mapping[str, float]]:
     def probe(folder: Path) -> dict[str, float]:
         source = train.Source(exchange.PHASE, str(folder), origin=judged.phases[0])
         found = train.evaluate_source(source, judged)
-        return {"probe_accuracy": found["accuracy"], "probe_images": len(images),
+        return {"probe_accuracy": found["accuracy"], "probe_images": found["images"],
                 "probe_top5_accuracy": found["top5_accuracy"]}
 
     return probe

@@ -37,7 +37,7 @@ def main() -> None:
     result = train.evaluate_source(source, built)
     print(json.dumps({"phase": name, "step": step, **result}))
     print(f"{name}: top-1 {result['accuracy']:.2%}, top-5 {result['top5_accuracy']:.2%} "
-          f"of {len(built.data.test):,} test images")
+          f"of {result['images']:,} test images")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Draws what a student sees: operations by levels, or the batch of a config's update.
 
 python -m launch.preview --config=configs/quickstart.py --out=sheet.png [--phase=NAME --batch=N]
-python -m launch.preview --config=configs/cifar/distillation.py --row=kd --out=sheet.png
+python -m launch.preview --config=configs/cifar/distillation.py --row=kd --data_dir=DIR --out=s.png
 python -m launch.preview --ops=torchvision --out=sheet.png [--size=32]
 
-With --config every view of the batch, below the pictures as they are, with the operations that the
-policy drew and, where images were mixed, what of whom. Keys, order and knobs are those of the run:
-of a study's row, those of the first of its seeds.
+With --config every view of the batch, below the pictures as they are (those of any size as the host
+crops them), with the operations that the policy drew and, where images were mixed, what of whom.
+Keys, order and knobs are those of the run: of a study's row, those of the first of its seeds.
 """
 
 from dataclasses import replace
@@ -16,14 +16,15 @@ from absl import flags
 from ml_collections import ConfigDict
 import numpy as np
 
-from augjax import augment, check, recipe, study
+from augjax import augment, check, data, recipe, study
 from augjax.train import files, Recipe
 from augjax.train.phases import check_recipe
-from launch import common, config_file, sheets
+from launch import common, config_file, sheets, studies
 
 CONFIG = config_file.flag("config", "Config file, with overrides.")
 OUT = flags.DEFINE_string("out", None, "PNG to write.")
 ROW = flags.DEFINE_string("row", "", "Row of the config, where it is a study.")
+DATA_DIR = flags.DEFINE_string("data_dir", "", "Where the data of a study's rows lie.")
 PHASE = flags.DEFINE_string("phase", "", "Phase of the config; the last one if not given.")
 BATCH = flags.DEFINE_integer("batch", 0, "Which update's batch, from 0.")
 IMAGES = flags.DEFINE_integer("images", 8, "How many images of the batch to draw.")
@@ -42,6 +43,8 @@ def main() -> None:
         built = checked(planned)
         name = PHASE.value or built.phases[-1].name
         check.one_of("--phase", name, [phase.name for phase in built.phases])
+        if built.resident:
+            data.resident(data.subset(built.data.train, []))  # refuses what train would refuse
         common.cache_compilations()
         sheet = sheets.of_batch(built, built.phase(name), BATCH.value, IMAGES.value)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,13 +80,14 @@ def planned_study() -> study.Study | None:
     """
     config = CONFIG.value
     if config is None or "phases" in config or "search" in config or "rows" not in config:
-        check.require(not ROW.value, "--row", "a study's --config beside it",
-                      "none" if config is None else "a training's", "leave --row out")
+        got = "none" if config is None else "a training's"
+        for flag, fix in ((ROW, "leave --row out"), (DATA_DIR, "write --config.data.dir instead")):
+            check.require(not flag.value, f"--{flag.name}", "a study's --config beside it", got,
+                          fix)
         if config is not None:
             config_file.require_kind(config, "train")
         return None
-    planned = study.parse(json.loads(config.to_json()),
-                          lambda row: tuple(recipe.expanded(ConfigDict(row))))
+    planned = studies.parsed(studies.located(json.loads(config.to_json()), DATA_DIR.value))
     check.one_of("--row (as --config is one for launch.study)", ROW.value, planned.rows)
     return planned
 

@@ -15,6 +15,8 @@ from sklearn.datasets import load_sample_image
 
 from augjax import augment, check, data
 from augjax.augment import maps
+from augjax.data.cropped import Cropped
+from augjax.data.host import training_images
 from augjax.train import Phase, Recipe, start
 from augjax.types import Batch, Knobs, Rows, Term, identity
 
@@ -112,9 +114,12 @@ def seen(recipe: Recipe, phase: Phase, step: int) -> Seen:
     check.require(step < total, "--batch", f"0 to {total - 1}, the updates of {phase.name!r}", step,
                   "choose an earlier one")
     source = recipe.data.train
-    indices = data.batch_indices(source, recipe.seed, phase.batch_size, step)
-    batch = Batch(source.read(indices), source.labels[indices], indices)
     epoch, place = divmod(step, recipe.steps_per_epoch(phase))
+    indices = data.batch_indices(source, recipe.seed, phase.batch_size, step)
+    images, indices, bad = training_images(source, indices, recipe.seed, epoch)
+    for sentence in bad:
+        check.tell(sentence)
+    batch = Batch(images, source.labels[indices], indices)
     table = start.plan(phase, recipe, epoch).knobs
     policies = jax.tree.map(lambda numbers: numbers[place], dict(table.policies))
     key = jax.random.fold_in(start.phase_key(recipe, phase), step)
@@ -157,16 +162,20 @@ class Noting:
 
 
 def of_batch(recipe: Recipe, phase: Phase, step: int, images: int) -> Image.Image:
-    """The first `images` of an update's batch: as they are, then every view of them."""
+    """The first `images` of an update's batch: as they are or were cropped on the host, then every
+    view of them, the mixed ones last."""
     found, names = seen(recipe, phase, step), recipe.data.train.class_names
     count = min(images, phase.batch_size)
     original, label = np.asarray(found.batch.image), np.asarray(found.batch.label)
-    rows = [("original", [Tile(original[b], (names[label[b]],)) for b in range(count)])]
+    head = "as cropped" if isinstance(recipe.data.train.reader, Cropped) else "original"
+    rows = [(head, [Tile(original[b], (names[label[b]],)) for b in range(count)])]
+    mixed = []
     groups = jax.tree.map(
         lambda leaf: np.asarray(leaf).reshape(len(label), -1, *leaf.shape[1:])[:count],
         {"image": found.rows.image, "lam": found.rows.lam, "other": found.rows.mix_label})
     place = 0
     for view in found.rows.views:
+        below = mixed if isinstance(phase.knobs.policies.get(view.name), augment.Mixing) else rows
         for row in range(view.rows):
             program = found.programs[view.name][row] if view.name in found.programs else None
             tiles = []
@@ -177,11 +186,11 @@ def of_batch(recipe: Recipe, phase: Phase, step: int, images: int) -> Image.Imag
                     captions += (f"{groups['lam'][b, place]:.2f} own", f"+ {other}")
                 tiles.append(Tile(pixels_of(groups["image"][b, place]), captions))
             head = view.name if view.rows == 1 else f"{view.name} {row + 1}"
-            rows.append((head, tiles))
+            below.append((head, tiles))
             place += 1
     title = (f"{recipe.data.name}, phase {phase.name!r}, update {step} of {recipe.steps(phase)}, "
              f"seed {recipe.seed}")
-    return sheet(title, rows)
+    return sheet(title, rows + mixed)
 
 
 def pixels_of(image: np.ndarray) -> np.ndarray:
@@ -201,7 +210,6 @@ def operations(program: augment.Program, b: int) -> tuple[str, ...]:
 def told(op: str, row: np.ndarray, with_name: bool = False) -> str:
     """A row of a program in the operation's own unit: "rotate +12.0°"."""
     part, number = [int(n) / 65536 for n in row], int(row[0])
-    first = float(np.int32(number).view(np.float32))
     match op:
         case "rotate":
             value = f"{signed(-np.degrees(np.arctan2(row[1], row[0])), 1)}°"
@@ -217,16 +225,27 @@ def told(op: str, row: np.ndarray, with_name: bool = False) -> str:
         case "solarize_add" | "add_solarize":
             value = f"+{number}"
         case "color" | "contrast" | "brightness" | "sharpness":
-            value = f"x{first:.2f}"
+            value = f"x{as_float(number):.2f}"
         case "cutout":
             value = f"{row[2] - row[0]} x {row[3] - row[1]} px"
         case "identity" | "autocontrast" | "equalize" | "invert":
             value = ""  # whatever the row says
         case "pix_affine":
-            value = " ".join(f"{n + 0:.2g}" for n in np.asarray(row[:6], np.int32).view(np.float32))
-        case _:  # dm-pix's take one float; what takes nothing has none
-            value = f"{first:.2f}" if number else ""
+            value = " ".join(f"{as_float(n) + 0:.2g}" for n in row[:6])
+        case _:  # dm-pix's take one float, people's own what they like
+            last = max(np.flatnonzero(row[:6]), default=-1)
+            value = " ".join(number_of(int(n)) for n in row[: last + 1])
     return f"{op} {value}".strip() if with_name else value
+
+
+def number_of(word: int) -> str:
+    """What a row holds: a float32, or an integer where that would be NaN or next to nothing."""
+    return f"{word}" if abs(word) < 2**23 else f"{as_float(word) + 0:.3g}"
+
+
+def as_float(word: int) -> float:
+    """The float32 whose bits an int32 has."""
+    return float(np.int32(word).view(np.float32))
 
 
 def signed(number: float, digits: int) -> str:

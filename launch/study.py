@@ -34,7 +34,7 @@ from augjax import check, data, recipe, search, study
 from augjax.data.named import FACTS
 from augjax.train import files, folder, Phase
 from augjax.train.phases import check_recipe
-from launch import coarse, common, config_file
+from launch import coarse, common, config_file, studies
 
 CONFIG = config_file.flag("config", "Study config, with overrides.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Study folder, new or to be continued.")
@@ -65,9 +65,9 @@ def main() -> None:
         return train_alone(workdir)
     if TABLE.value:
         content = study.recall(workdir)
-        return show(parsed(content["config"]), workdir, content["command"])
-    content = wanted() if CONFIG.value is not None else study.recall(workdir)
-    planned = parsed(content["config"])
+        return show(studies.parsed(content["config"]), workdir, content["command"])
+    content = wanted() if CONFIG.value is not None else recalled(workdir)
+    planned = studies.parsed(content["config"])
     if COARSE.value:
         coarse.require_optima(planned)
     listing = LIST.value or SLURM.value
@@ -93,13 +93,7 @@ def main() -> None:
 def wanted() -> dict[str, Any]:
     """The study of --config as study.json keeps it."""
     config_file.require_kind(CONFIG.value, "study")
-    config = json.loads(CONFIG.value.to_json())
-    if DATA_DIR.value:
-        check.typed("rows", config["rows"], Mapping)
-        for name, row in config["rows"].items():
-            check.typed(f"rows.{name}", row, Mapping)
-            check.typed(f"rows.{name}.data", row.get("data"), Mapping)
-            row["data"]["dir"] = DATA_DIR.value
+    config = studies.located(json.loads(CONFIG.value.to_json()), DATA_DIR.value)
     flag = flags.FLAGS["config"]
     overrides = config_flags.get_override_values(flag)
     command = ["python", "-m", "launch.study", f"--config={flag.config_filename}",
@@ -109,8 +103,10 @@ def wanted() -> dict[str, Any]:
     return {"config": config, "config_source": source, "command": shlex.join(command)}
 
 
-def parsed(config: dict[str, Any]) -> study.Study:
-    return study.parse(config, lambda row: tuple(recipe.expanded(ConfigDict(row))))
+def recalled(workdir: Path) -> dict[str, Any]:
+    """The study that was begun there, whose data may lie in another place by now."""
+    content = study.recall(workdir)
+    return {**content, "config": studies.located(content["config"], DATA_DIR.value)}
 
 
 def load_data(planned: study.Study, described: Collection[str] = ()) -> dict[str, data.Dataset]:
@@ -190,8 +186,8 @@ def devices_at_hand() -> tuple[str, int]:
 
 def train_alone(workdir: Path) -> None:
     """--run: one run, as a task of a cluster or for a study that has several devices."""
-    content = study.recall(workdir)
-    planned = parsed(content["config"])
+    content = recalled(workdir)
+    planned = studies.parsed(content["config"])
     run = planned.run(RUN.value)
     lacking = [str(need) for need in planned.needed(run)
                if not study.state_of(planned, need, workdir).done]

@@ -37,8 +37,10 @@ def main() -> None:
     for flag in (TOPOLOGY, PHASE):
         check.require(not flag.value, f"--{flag.name}", "--dry_run beside it", "none",
                       "add --dry_run")
-    check.require(CONFIG.value is not None and bool(WORKDIR.value), "launch.train",
-                  "--config and --workdir", "less", "see --help")
+    check.require(CONFIG.value is not None, "launch.train", "--config", "none",
+                  "name a config file, such as configs/quickstart.py")
+    check.require(bool(WORKDIR.value), "launch.train", "--workdir", "none",
+                  "name a run folder, new or to be continued")
     config = CONFIG.value
     config_file.require_kind(config, "train")
     built = recipe.build(config)  # every name is checked before a device is touched

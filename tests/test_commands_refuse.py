@@ -5,12 +5,13 @@ import sys
 from types import SimpleNamespace
 
 from absl import flags
+import jax
 from ml_collections import ConfigDict
 from prepare.image_maker import flower_files, write_tree
 import pytest
 from test_launch import command, ROOT
 
-from augjax import check, data, defaults, recipe, study
+from augjax import check, data, defaults, losses, recipe, study
 from augjax.prepare import prepare
 from configs import quickstart
 from launch import benchmark, common, config_file
@@ -86,6 +87,60 @@ def test_an_override_of_what_a_config_has_not_names_what_it_has(monkeypatch, fie
         assert part in said
 
 
+@pytest.mark.parametrize("field, got, place", [
+    ("student.learning_rate", "learning_rate", "student.optimizer.learning_rate"),
+    ("student.policy.magnitude", "policy", "student.views.train.policy.magnitude"),
+    ("dir", "dir", "data.dir"),
+    ("optimizer.eps", "optimizer", "pruned.optimizer.eps or --config.student.optimizer.eps or "),
+])
+def test_an_override_in_the_wrong_block_names_the_right_one(monkeypatch, field, got, place):
+    said = refusal(parse, monkeypatch, ROOT / "configs/quickstart.py", f"--config.{field}=0.1")
+    assert f"got {got!r}. Write --config.{place}" in said and "whole block" not in said
+
+
+def test_what_cannot_be_replaced_as_a_whole_is_not_advised_to_be(monkeypatch):
+    config, file = "--config.student.lr=0.1", ROOT / "configs/quickstart.py"
+    assert "whole block" not in refusal(parse, monkeypatch, file, config)
+    file, config = ROOT / "tests/study/small_study.py", "--config.rows.{}.x=0.1"
+    for row in ("plain", "kd", "taught"):
+        assert "whole block" not in refusal(parse, monkeypatch, file, config.format(row))
+    assert "whole block: --config.seeds_of='{...}'" in refusal(
+        parse, monkeypatch, file, "--config.seeds_of.plain=(0,)")
+
+
+@pytest.mark.parametrize("override, parts", [
+    ("student.epochs=ten", ["expected a number, got 'ten'"]),
+    ("student.batch_size=64.0", ["expected a whole number, got '64.0'"]),
+    ("data.resident=maybe", ["expected True or False, got 'maybe'"]),
+    ("student.views.train.policy.magnitude_schedule=linear",
+     ["expected a block", """such as '{"kind": "linear"}', got 'linear'""",
+      "--config.student.views.train.policy.magnitude_schedule.FIELD=VALUE"]),
+    ("student.terms={ce:1}", ["expected a block", "got '{ce:1}'"]),
+    ("student.terms=3", ["expected a block", "got '3'"]),
+    ("student.terms={'a': 1: 2}", ["expected a block"]),
+])
+def test_a_value_of_another_kind_is_told_what_was_expected(monkeypatch, override, parts):
+    said = refusal(parse, monkeypatch, ROOT / "configs/quickstart.py", f"--config.{override}")
+    assert said.startswith(f"--config.{override.partition('=')[0]}: ")
+    for part in parts:
+        assert part in said
+    for python in ("ast.", "Error", "literal", "ConfigDict", "convert"):
+        assert python not in said
+
+
+def test_flags_that_are_no_fields_are_told_where_fields_are(monkeypatch):
+    for word in ("--data_dir=x", "--batch_size=64", "--lr=0.1"):
+        said = refusal(parse, monkeypatch, ROOT / "configs/quickstart.py", word)
+        for part in (word[2:].partition("=")[0], "--config.PHASE.FIELD", "augjax/defaults.py"):
+            assert part in said
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())  # of a command that takes no config
+    flags.DEFINE_integer("batch", 0, "", lower_bound=0, flag_values=flags.FLAGS)
+    assert "defaults.py" not in refusal(common._parse, ["command", "--lr=0.1"], ())
+    for word in ("two", "-1"):
+        said = refusal(common._parse, ["command", f"--batch={word}"], ())
+        assert f"--batch: expected a non-negative whole number, got '{word}'" in said
+
+
 def test_a_config_and_its_overrides_are_read(monkeypatch):
     block = "{'kind': 'cross_entropy', 'label_smoothing': 0.1}"
     config = parse(monkeypatch, ROOT / "configs/quickstart.py", "--config.seed=3",
@@ -121,6 +176,26 @@ def test_help_is_done():
 def test_processes_without_a_coordinator():
     assert "--coordinator beside them" in refusal(common.join_processes, "", 2, 0)
     assert "--coordinator beside them" in refusal(common.join_processes, "", 1, 1)
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:", ":29517", "localhost:http",
+                                     "localhost:0", "localhost:99999", "http://localhost:29517"])
+def test_an_address_without_a_port(monkeypatch, address):
+    monkeypatch.setattr(jax.distributed, "initialize", None)
+    assert "--coordinator: expected HOST:PORT" in refusal(common.join_processes, address, 2, 0)
+
+
+def test_a_process_says_whom_it_waits_for(monkeypatch, capfd):
+    def initialize(*given):
+        said.append((given, capfd.readouterr().err))
+
+    said = []
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    common.join_processes("localhost:29517", 2, 1)
+    common.join_processes("[::1]:29517", 3, 0)
+    assert said == [
+        (("localhost:29517", 2, 1), "augjax: waiting for 2 processes at localhost:29517\n"),
+        (("[::1]:29517", 3, 0), "augjax: waiting for 3 processes at [::1]:29517\n")]
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):
@@ -171,6 +246,13 @@ def test_prepare_writes_to_no_store(loaded):
     assert "--data_dir: expected a folder on a disk" in refusal(prepare_command.main)
 
 
+def test_train_names_the_flag_that_is_missing(tmp_path, loaded):
+    train = loaded("train", CONFIG=None, WORKDIR=f"{tmp_path}/run")
+    assert "expected --config, got none" in refusal(train.main)
+    train.CONFIG.value, train.WORKDIR.value = quickstart.get_config(), None
+    assert "expected --workdir, got none" in refusal(train.main)
+
+
 @pytest.mark.parametrize("dry", [False, True])
 def test_train_sends_a_study_where_it_belongs(tmp_path, loaded, dry):
     train = loaded("train", CONFIG=small_study.config(), WORKDIR=f"{tmp_path}/run", DRY_RUN=dry)
@@ -187,6 +269,33 @@ def test_a_digit_that_is_no_number_of_a_branch(loaded):
 def test_json_that_no_benchmark_wrote(tmp_path, text):
     (tmp_path / "file.json").write_bytes(text)
     assert "launch.benchmark wrote" in refusal(benchmark.measured, tmp_path / "file.json")
+
+
+# --- what a config asks for ----------------------------------------------------------------------
+
+
+def test_a_loss_that_lacks_its_teacher_says_where_to_name_one():
+    signals = SimpleNamespace(outputs={"student": None, "peer": None})
+    assert refusal(losses.outputs_of, signals, "teacher", "hinton") == (
+        "network scored by hinton: expected one of 'peer', 'student', got 'teacher'. "
+        "Set the phase's teacher to run:DIR or phase:NAME.")
+    assert "Did you mean 'peer'?" in refusal(losses.outputs_of, signals, "per", "hinton")
+    signals.outputs["teacher"] = "logits"
+    assert losses.outputs_of(signals, "teacher", "hinton") == "logits"
+
+
+@pytest.mark.parametrize("name, folder, parts", [
+    ("cifar10", "", ["got none", "--config.data.dir=DIR", "argument data_dir", "launch.prepare"]),
+    ("shapes", "", ["data.dir is not set", "'digits'", "--config.data.dir=DIR"]),
+    ("digts", "", ["Did you mean 'digits'"]),
+    ("shapes", "nowhere", ["nowhere, which is no folder", "--config.data.dir=DIR"]),
+    ("shapes", ".", ["prepared in", "nothing", "--config.data.dir=DIR"]),
+])
+def test_data_that_are_not_found(tmp_path, name, folder, parts):
+    said = refusal(data.load, name, str(tmp_path / folder) if folder else None)
+    assert "None" not in said
+    for part in parts:
+        assert part in said
 
 
 # --- studies -------------------------------------------------------------------------------------

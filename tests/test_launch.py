@@ -98,3 +98,25 @@ def test_a_folder_with_another_config_is_refused(trained):
 @pytest.mark.parametrize("script", sorted(ROOT.glob("launch/*.s*")), ids=lambda p: p.name)
 def test_scripts_parse(script):
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def test_deterministic_reaches_xla_before_the_first_device(tmp_path):
+    script = """if True:
+        import os
+        from jax._src import xla_bridge
+        import augjax
+        from launch import common, train
+
+        def begin(*_, **options):
+            print(os.environ["XLA_FLAGS"], xla_bridge.backends_are_initialized())
+            raise SystemExit(0)
+
+        augjax.train.run = begin
+        common.run(train.main)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, *TINY, "--config.deterministic", f"--workdir={tmp_path}/x"],
+        cwd=ROOT, capture_output=True, text=True, timeout=100,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--mine"})
+    assert done.stdout.split() == ["--mine", "--xla_gpu_deterministic_ops=true",
+                                   "--xla_gpu_autotune_level=0", "False"], done.stderr

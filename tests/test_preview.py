@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 from absl import flags
+from prepare.image_maker import flower_files, write_tree
 import pytest
 from test_launch import command, ROOT
 
 from augjax import augment, check, data, defaults, losses, method, models, recipe, train
 from augjax.augment import maps
+from augjax.prepare import prepare
 from augjax.types import Knobs, stateless
 from launch import config_file, sheets
 
@@ -71,6 +73,18 @@ def test_words_say_what_is_done():
     assert words("rotate", 0) == "0°"
 
 
+def test_words_of_an_operation_of_one_s_own():
+    """A number of a row is a float32, or an integer where that would be NaN or next to nothing."""
+    def words(*numbers):
+        return sheets.told("own", np.int32([*numbers, 0, 0, 0, 0, 0, 0, 0, 0][:8]))
+
+    assert words() == ""
+    assert words(-60) == "-60" and words(60) == "60" and words(1 << 16) == "65536"
+    assert words(maps.float_pattern(-0.25)) == "-0.25"
+    assert words(maps.float_pattern(0.001)) == "0.001" and words(maps.float_pattern(-0.0)) == "0"
+    assert words(3, 0, -4) == "3 0 -4"
+
+
 def mixed_recipe():
     digits = data.load("digits", limit=64)
     net = models.build("resnet8_tiny", 10, digits.image_shape, mean=[0.3] * 3, std=[0.4] * 3)
@@ -117,6 +131,48 @@ def test_the_program_under_an_image_makes_the_image():
             if words[b] == ("identity", "identity"):
                 window = found.batch.image[b]
                 assert set(np.unique(rows[b, row])) <= {0, *np.unique(window)}
+
+
+def drawn_rows(monkeypatch, *given):
+    """[(name, tiles)] of the sheet of a batch."""
+    monkeypatch.setattr(sheets, "sheet", lambda title, rows: rows)
+    return sheets.of_batch(*given)
+
+
+def test_a_mixed_view_stands_below_what_it_was_mixed_from(monkeypatch):
+    """And each name beside its own pixels, in a config's order, which is the alphabet's."""
+    view = {"mixed": defaults.mixed("train"), "train": defaults.view("crop", pad=1)}
+    made = recipe.build(small_study.training(views=view))
+    rows = drawn_rows(monkeypatch, made, made.phase("student"), 0, 8)
+    assert [name for name, _ in rows] == ["original", "train", "mixed"]
+    own = [any("own" in line for tile in tiles for line in tile.captions) for _, tiles in rows]
+    assert own == [False, False, True]
+    found = sheets.seen(made, made.phase("student"), 0).rows
+    assert [kind.name for kind in found.views] == ["mixed", "train"]
+    for b in range(8):
+        np.testing.assert_array_equal(rows[1][1][b].pixels, found.image[2 * b + 1])
+
+
+@pytest.fixture(scope="module")
+def flowers(tmp_path_factory):
+    """A training of images of any size, fed from the host."""
+    root = tmp_path_factory.mktemp("flowers")
+    prepare(write_tree(root / "in", flower_files()), root / "sets", dataset="flowers")
+    config = small_study.training(batch_size=2, epochs=3.0)
+    config.data.update({"name": "flowers", "dir": str(root / "sets"), "limit": 0,
+                        "resident": False})
+    return config
+
+
+def test_images_of_any_size_are_drawn_as_the_run_crops_them(monkeypatch, flowers):
+    made = recipe.build(flowers)
+    phase = made.phase("student")
+    step = made.steps_per_epoch(phase) + 1  # of the second epoch
+    rows = drawn_rows(monkeypatch, made, phase, step, 2)
+    (batch,) = data.feed(made.data.train, made.seed, 2, step, 1)
+    assert rows[0][0] == "as cropped"
+    np.testing.assert_array_equal([tile.pixels for tile in rows[0][1]], batch.image)
+    assert (batch.image != made.data.train.read(batch.index)).any()
 
 
 def test_quickstarts_sheet_has_a_row_per_view():
@@ -173,6 +229,27 @@ def test_operations_are_drawn_on_the_first_image_of_a_row(preview, monkeypatch):
     preview.ROW.value, preview.OPS.value = "plain", "torchvision"
     image = recipe.load_data(small_study.training()).train.read([0])[0]
     np.testing.assert_array_equal(drawn(preview), image)
+
+
+def test_what_train_would_refuse_is_not_drawn(preview, flowers):
+    preview.CONFIG.value = flowers.copy_and_resolve_references()
+    assert drawn(preview).size
+    preview.CONFIG.value.data.resident = True
+    assert "data.resident: expected False" in refusal(preview)
+
+
+def test_a_study_s_data_may_lie_elsewhere(preview, flowers):
+    preview.CONFIG.value = flowers
+    preview.DATA_DIR.value = "anywhere"
+    assert "--data_dir: expected a study's --config" in refusal(preview)
+    assert "--config.data.dir" in refusal(preview)
+    row = flowers.copy_and_resolve_references()
+    row.data.dir = ""
+    preview.CONFIG.value, preview.ROW.value = small_study.config({"plain": row}), "plain"
+    preview.DATA_DIR.value = flowers.data.dir
+    assert drawn(preview).size
+    preview.DATA_DIR.value = ""
+    assert "data.dir" in refusal(preview)
 
 
 def test_phases_of_a_row_are_its_own(preview):

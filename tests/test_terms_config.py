@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from augjax import builders, check, data, defaults, recipe, tree
+from augjax import builders, check, data, defaults, parts, recipe, tree
 from augjax.train import sharding
 from augjax.train.phases import check_recipe
-from augjax.types import Clock
+from augjax.types import Clock, stateless
 from configs.cifar import distillation, role_wise_pairs
 from losses.scene import KEY, scene
 
@@ -52,6 +52,37 @@ def test_a_frozen_network_that_nothing_listens_to_is_refused():
     assert built({"hinton": {"teacher": ("teacher", "second")}}, ("teacher", "second"))
     views = {"train": defaults.view("flip"), "mixed": defaults.mixed("train", "mixup", rows=2)}
     assert built({"cross_entropy": {}}, views=views, pick=defaults.pick("top"))
+
+
+def test_somebodys_own_term_may_listen_to_whom_it_likes(monkeypatch):
+    """Nothing tells that it reads `signals.outputs["teacher"]`, unless an argument names it."""
+    def agreement():
+        return stateless(lambda signals: (signals.outputs["teacher"].logits
+                                          - signals.outputs["student"].logits).mean())
+
+    monkeypatch.setitem(parts.TERMS, "agreement", agreement)
+    terms = {"ce": defaults.term("cross_entropy"), "mine": defaults.term("agreement")}
+    model = {"model": defaults.model("resnet8_tiny")}
+    phases = {"first": defaults.phase(**model),
+              "taught": defaults.phase(**model, teacher="phase:first", terms=terms)}
+    assert recipe.build(defaults.config(phases, {"name": "digits"}), data.load("digits"))
+
+
+@pytest.mark.parametrize("field, text, told", [
+    ("teacher", "scratch", "taught.teacher: expected none, phase:NAME or run:DIR"),
+    ("init", "none", "taught.init: expected scratch, phase:NAME or run:DIR"),
+    ("teacher", "RUN", "write run:.*/run"),
+    ("init", "RUN", "write run:.*/run"),
+])
+def test_a_network_of_no_known_place_is_refused(tmp_path, field, text, told):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").touch()
+    model = {"model": defaults.model("resnet8_tiny")}
+    phases = {"first": defaults.phase(**model), "taught": defaults.phase(
+        **model, **{field: str(folder) if text == "RUN" else text})}
+    with pytest.raises(check.ConfigError, match=f"(?i){told}"):
+        recipe.build(defaults.config(phases, {"name": "digits"}), data.load("digits"))
 
 
 @pytest.mark.parametrize("pair", ["wrn_28_10-wrn_16_2", "preresnet164-preresnet32"])

@@ -8,7 +8,6 @@ import contextlib
 from dataclasses import dataclass
 import functools
 import os
-import sys
 import traceback
 from typing import Any
 
@@ -29,7 +28,7 @@ _THREADS = 16  # that decode for evaluation; batches wait in memory, one for eac
 
 
 def _say(sentence: str) -> None:
-    print(f"augjax: {sentence}", file=sys.stderr)
+    check.tell(f"augjax: {sentence}")
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

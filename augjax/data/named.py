@@ -63,8 +63,11 @@ def _reader(name: str, data_dir: str | Path | None) -> Reading:
         return READERS[name]
     there = _there(data_dir)
     if name not in there:
-        check.one_of(f"data set (prepared in {data_dir}: {', '.join(there) or 'nothing'})",
-                     name, {*READERS, *there})
+        try:
+            check.one_of(f"data set ({_told(data_dir, there)})", name, {*READERS, *there})
+        except check.ConfigError as error:
+            own = f" One of your own needs {PLACE}, the folder given to launch.prepare."
+            raise check.ConfigError(f"{error}{own if not there else ''}") from None
     return lambda data_dir, cut: records.tfds_images(
         name, data_dir, cut, prepared.evaluation_split(name, data_dir))
 
@@ -75,6 +78,14 @@ def _there(data_dir: str | Path | None) -> list[str]:
         return []
     found = Path(data_dir).expanduser().glob("*/*/dataset_info.json")
     return sorted({path.parent.parent.name for path in found})
+
+
+def _told(data_dir: str | Path | None, there: list[str]) -> str:
+    """Where people's own were looked for, and what was found."""
+    if data_dir is None:
+        return "none of your own, as data.dir is not set"
+    missing = "" if Path(data_dir).expanduser().is_dir() else ", which is no folder"
+    return f"prepared in {data_dir}{missing}: {', '.join(there) or 'nothing'}"
 
 
 def _digits(data_dir: str | Path | None, cut: Cut | None) -> Dataset:
@@ -94,7 +105,7 @@ def _known(name: str, test: str) -> Reading:
         )
         check.require(
             data_dir is not None, name, "a data_dir", "none",
-            "pass the folder given to `python -m launch.prepare --source="
+            f"set {PLACE} to the folder given to `python -m launch.prepare --source="
             f"{prepared.ARCHIVES.get(name, 'PATH')} --data_dir=DIR`",
         )
         dataset = records.tfds_images(name, data_dir, cut, test)
@@ -135,6 +146,8 @@ def statistics_of(name: str, channels: int = 3) -> tuple[tuple[float, ...], tupl
     return tuple((sum(of) / len(of),) * channels for of in known)
 
 
+PLACE = ("data.dir (--config.data.dir=DIR; of a study --data_dir=DIR; in Python the argument "
+         "data_dir)")
 FACTS = {  # classes, pixels a side, training images
     "digits": (10, 16, 1437),
     "cifar10": (10, 32, 50_000),

@@ -13,7 +13,11 @@ LOGITS, POOLED = "logits", "pooled"  # taps that a network has beside its maps
 
 def outputs_of(signals: Signals, net: str, loss: str) -> Outputs:
     """What `net` said of the rows. Raises ConfigError, naming `loss`, if there is no such net."""
-    return signals.outputs[check.one_of(f"network scored by {loss}", net, signals.outputs)]
+    what = f"network scored by {loss}"
+    check.require(net != "teacher" or net in signals.outputs, what,
+                  f"one of {', '.join(map(repr, sorted(signals.outputs)))}", repr(net),
+                  "set the phase's teacher to run:DIR or phase:NAME")
+    return signals.outputs[check.one_of(what, net, signals.outputs)]
 
 
 def mean_logits(said: Sequence[jax.Array]) -> jax.Array:

@@ -71,8 +71,8 @@ def run(search: Search, workdir: str | Path, description: Mapping[str, Any] | No
         shared = Run(recipe, workdir, mesh, stop, writer, shapes)
         with opened(shared, description or describe(search), source_text, use_previous,
                     saves=(SAVES,)) as (_, step):
-            shared.resident = place_data(recipe, mesh)
             with within_memory(recipe.phases[0]):
+                shared.resident = place_data(recipe, mesh)
                 _train(search, shared, lowering, step)
             return summary.write(recipe, workdir)
 
@@ -87,7 +87,8 @@ def _train(search: Search, shared: Run, lowering: str, step: int) -> None:
     runs = [replace(shared, recipe=replace(recipe, slot=slot)) for slot in range(search.members)]
     frozen = frozen_again(shared, phase) if step else freeze(shared, phase)
     population, standing = _standing(search, shared, runs, frozen, lowering, step)
-    shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
+    shared.note("phase", phase=phase.name, step=step, devices=shared.mesh.size,
+                compile_s=time.perf_counter() - began)
     with contextlib.closing(metrics.Log(shared.workdir, phase.name, step)) as log:
         tell = Teller(search, log)
         while standing.decided < phase.epochs:

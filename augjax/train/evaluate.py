@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 import numpy as np
 import optax
 
+from augjax import check
 from augjax.augment import plain
 from augjax.data import in_order, Source
 from augjax.train import sharding
@@ -88,10 +89,12 @@ def accuracies(
     compiled: Callable, branches: Branches, variables: tuple[PyTree, PyTree, PyTree], data: Any,
     mesh: Mesh, between: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """{accuracy, top5_accuracy, loss} of the first branch over `data`, an iterable of batches.
+    """{accuracy, top5_accuracy, loss, images} of the first branch over `data`, an iterable of
+    batches.
 
-    Shares in 0..1; where there are several branches with {branch0_accuracy, ...,
-    ensemble_accuracy}. `variables` are what `compiled` (of make_evaluate) takes before the batch.
+    Shares in 0..1 of the `images` that could be read; where there are several branches with
+    {branch0_accuracy, ..., ensemble_accuracy}. `variables` are what `compiled` (of make_evaluate)
+    takes before the batch. Raises DataError where no image could be read.
     """
     whole = sharding.replicated(mesh)
     counts = jax.tree.map(lambda x: sharding.place(x, whole), zeros(branches))
@@ -106,10 +109,13 @@ def accuracies(
 
 def _shares(counts: Counts) -> dict[str, float]:
     images = int(counts.images)
+    check.require(images > 0, "evaluation", "at least one image that can be read", "none",
+                  "prepare the data again", check.DataError)
     return {
         "accuracy": int(counts.correct) / images,
         "top5_accuracy": int(counts.top5) / images,
         "loss": float(counts.loss) / images,
+        "images": images,
     }
 
 

@@ -1,13 +1,13 @@
 """The run folder: who holds it, what was asked for, where it ran, and what came of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 from pathlib import Path
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -17,9 +17,10 @@ from typing import Any
 import uuid
 
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 
 from augjax import check
-from augjax.data import Dataset
 from augjax.train import files
 
 # What may differ when a run is continued. Data may lie elsewhere: `remember_data` looks at them.
@@ -83,8 +84,7 @@ def _kept_fresh(workdir: Path) -> Iterator[None]:
         while not done.wait(BEAT_S):
             with contextlib.suppress(OSError):  # a store that is away for a moment
                 if _holder(path).get("token") != own["token"]:
-                    print(f"augjax: another run has taken {workdir} over; stop one of the two",
-                          file=sys.stderr)
+                    check.tell(f"augjax: another run has taken {workdir} over; stop one of the two")
                     return
                 beats += 1
                 files.write(path, json.dumps({**own, "beats": beats}))
@@ -106,8 +106,8 @@ def _wait_until_free(workdir: Path, path: Path) -> None:
     seen = _holder(path)
     if not seen or _died_here(seen):
         return
-    print(f"augjax: {workdir} was last held by {_who(seen)}; waiting up to {STALE_S:.0f} s to see "
-          "whether they live", file=sys.stderr)
+    check.tell(f"augjax: {workdir} was last held by {_who(seen)}; waiting up to {STALE_S:.0f} s to "
+               "see whether they live")
     until = time.monotonic() + STALE_S
     while time.monotonic() < until:
         time.sleep(STALE_S / 20)
@@ -155,34 +155,49 @@ def remember(workdir: Path, config: Mapping[str, Any]) -> None:
     different = [told for name, told in _differences(json.loads(files.read_text(path)), config)
                  if not _resumable(name)]
     check.require(not different, f"run folder {workdir}", "the config it was started with",
-                  "; ".join(different), "choose another --workdir, or undo the change")
+                  _few(different), "choose another --workdir, or undo the change")
 
 
-def remember_data(workdir: Path, dataset: Dataset, facts: Mapping[str, Any]) -> None:
-    """Stores what a new run's data are: `facts`, and the SHA-256 of each split's labels in their
-    order. Raises DataError where those of a run that goes on are others; what an older version did
-    not store is not compared."""
+def remember_data(workdir: Path, facts: Mapping[str, Any]) -> None:
+    """Stores what a new run's data are. Raises DataError where those of a run that goes on are
+    others; what an older version did not store is not compared."""
     path = workdir / "data.json"
-    facts = {**facts, "labels_sha256": {
-        split: hashlib.sha256(getattr(dataset, split).labels.tobytes()).hexdigest()
-        for split in facts["images"]}}
     if not files.exists(path) or not _begun(workdir):
         return write_json(path, facts)
     there = json.loads(files.read_text(path))
     known = there.keys() & facts.keys()
     different = [told for _, told in _differences(
         *(_numbered({name: of[name] for name in known}) for of in (there, facts)))]
-    more = f" and {len(different) - TOLD} more" if len(different) > TOLD else ""
     check.require(
-        not different, f"run folder {workdir}", "the data it was started with",
-        "; ".join(different[:TOLD]) + more, "bring them back (data.dir may name another place), or "
-        "choose another --workdir", check.DataError)
+        not different, f"run folder {workdir}", "the data it was started with", _few(different),
+        "bring them back (data.dir may name another place), or choose another --workdir",
+        check.DataError)
+
+
+def require_agreed(config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Raises ConfigError in every process where one has another config or other data than the
+    first: each trains on its share of the batches that its own seed and labels make."""
+    if jax.process_count() == 1:
+        return
+    here = {"config": config, "data": _numbered(facts)}
+    own = np.frombuffer(json.dumps(here).encode(), np.uint8)
+    first = multihost_utils.broadcast_one_to_all(
+        np.resize(own, int(multihost_utils.broadcast_one_to_all(np.array(own.size)))))
+    mine = ("config.data.dir", "config.data.workers")  # may be each process's own
+    different = [told for name, told in _differences(
+        json.loads(np.asarray(first, np.uint8).tobytes()), here, "in process 0", "here")
+        if name not in mine]
+    others = np.flatnonzero(multihost_utils.process_allgather(np.array(len(different))))
+    check.require(
+        not others.size, "processes", "one config and the same data in all of them",
+        _few(different) or f"others in process {', '.join(map(str, others))}, which says what",
+        "start each with the same flags")
 
 
 def _begun(workdir: Path) -> bool:
-    """Whether anything was trained or taken over; a start that was refused leaves nothing such."""
-    return any(name == "metrics.jsonl" or name.startswith("checkpoints/")
-               for name in files.names(workdir))
+    """Whether there is a save to go on from, whole or not. A start that was refused, or found no
+    memory, leaves none: its rows are cut back, and what it froze is frozen anew."""
+    return any(re.match(r"checkpoints/[^/]+/\d+/", name) for name in files.names(workdir))
 
 
 def _numbered(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,10 +209,16 @@ def _resumable(name: str) -> bool:
     return any(f"{name}.".startswith(f"{field}.") for field in RESUMABLE)
 
 
-def _differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _few(told: Sequence[str]) -> str:
+    more = f" and {len(told) - TOLD} more" if len(told) > TOLD else ""
+    return "; ".join(told[:TOLD]) + more
+
+
+def _differences(stored: Mapping[str, Any], now: Mapping[str, Any], where: str = "there",
+                 other: str = "now") -> list[tuple[str, str]]:
     """[(dotted name, what is there and what is wanted)], by name."""
     there, here = _flat(stored), _flat(json.loads(json.dumps(now)))
-    return [(name, f"{name}: {there.get(name)!r} there, {here.get(name)!r} now")
+    return [(name, f"{name}: {there.get(name)!r} {where}, {here.get(name)!r} {other}")
             for name in sorted({**there, **here}) if there.get(name) != here.get(name)]
 
 
@@ -245,8 +266,8 @@ def versions() -> dict[str, str]:
 
 
 def _git_commit() -> str:
-    """That of this checkout, with "-dirty" where files were changed since; "unknown" outside one,
-    as in a package that lies in somebody else's."""
+    """That of this checkout, with "-dirty" where files were changed since. Outside one, as in a
+    package that lies in somebody else's: AUGJAX_COMMIT, set by tpu_pod.sh, or "unknown"."""
     here = Path(__file__).resolve()
     said = ""
     for words in (["ls-files", "--error-unmatch", here.name],
@@ -255,5 +276,5 @@ def _git_commit() -> str:
             said = subprocess.run(["git", "-C", here.parent, *words], capture_output=True,
                                   text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError):
-            return "unknown"
+            return os.environ.get("AUGJAX_COMMIT", "unknown")
     return said.strip()

@@ -51,9 +51,9 @@ def run(
         made = Run(recipe, workdir, mesh, stop,
                    checkpoint.Writer(workdir, recipe.keep, recipe.milestones), shapes, profile)
         with opened(made, description, source_text, use_previous, adopt) as (number, step):
-            made.resident = place_data(recipe, mesh)
             for phase in recipe.phases[number:]:
                 with within_memory(phase):
+                    made.resident = made.resident or place_data(recipe, mesh)
                     train_phase(made, phase, step)
                 step = 0
             return summary.write(recipe, workdir) if made.primary else {}
@@ -69,11 +69,13 @@ def opened(shared: Run, description: Mapping[str, Any] | None = None, source_tex
     """
     recipe, workdir = shared.recipe, shared.workdir
     names = [phase.name for phase in recipe.phases]
-    saves = saves or names
+    saves, facts = saves or names, summary.describe_data(recipe.data)
+    description = description or summary.describe(recipe)
+    folder.require_agreed(description, facts)
     with folder.held(workdir) if shared.primary else contextlib.nullcontext():
         if shared.primary:
-            folder.remember(workdir, description or summary.describe(recipe))
-            folder.remember_data(workdir, recipe.data, summary.describe_data(recipe.data))
+            folder.remember(workdir, description)
+            folder.remember_data(workdir, facts)
             folder.provenance(workdir, source_text)
             for name in checkpoint.clear_unfinished(workdir):
                 metrics.note(workdir, "cleared an unfinished save", folder=name)
@@ -130,7 +132,8 @@ def train_phase(shared: Run, phase: Phase, step: int) -> None:
     update = compile_step(shared, phase, state, frozen)
     update = repeating(update, phase) if recipe.deterministic else update
     compile_evaluation(shared, phase, state)  # now, so that no evaluation has to wait for it
-    shared.note("phase", phase=phase.name, step=step, compile_s=time.perf_counter() - began)
+    shared.note("phase", phase=phase.name, step=step, devices=shared.mesh.size,
+                compile_s=time.perf_counter() - began)
     with contextlib.ExitStack() as stack:
         reporter = stack.enter_context(
             contextlib.closing(Reporter(recipe, phase, shared.workdir, step)))
@@ -225,8 +228,9 @@ def evaluate_now(shared: Run, phase: Phase, state: TrainState, step: int, report
 
 def judged(shared: Run, phase: Phase, state: TrainState) -> dict[str, float]:
     """An evaluation row: accuracies on test images and held-out ones, of the weights as they are
-    and of their moving average. A stop between two batches raises Preempted."""
-    judge, values = compile_evaluation(shared, phase, state), {}
+    and of their moving average; `data_bad` images, if any, could not be read and count for nothing.
+    A stop between two batches raises Preempted."""
+    judge, values, unread = compile_evaluation(shared, phase, state), {}, {}
     kinds = {"": (state.params, state.stats)}
     if phase.ema:
         kinds["ema_"] = {**state.params, "nets": state.ema["nets"]}, state.ema["stats"]
@@ -235,9 +239,11 @@ def judged(shared: Run, phase: Phase, state: TrainState) -> dict[str, float]:
             found = evaluate.accuracies(
                 judge, phase.asked, (params, stats, state.transform),
                 evaluation_batches(shared, phase, split), shared.mesh, shared.stop.check)
+            unread[split] = len(getattr(shared.recipe.data, split)) - found.pop("images")
             prefix = kind + ("" if split == "test" else f"{split}_")
             values |= {prefix + name: value for name, value in found.items()}
-    return values
+    bad = sum(unread.values())
+    return values | ({"data_bad": bad} if bad else {})
 
 
 def _together(name: str) -> None:
@@ -246,8 +252,8 @@ def _together(name: str) -> None:
 
 
 def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str, float]:
-    """{accuracy, top5_accuracy, loss} of a trained network over every test image, by one of its
-    BatchNorm sets."""
+    """{accuracy, top5_accuracy, loss, images} of a trained network, over the test `images` that can
+    be read, by one of its BatchNorm sets."""
     mesh, phase = sharding.make_mesh(), source.origin or recipe.phase(source.phase)
     check_recipe(recipe, mesh)
     with jax.set_mesh(mesh):

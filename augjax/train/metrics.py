@@ -10,6 +10,7 @@ import tempfile
 import time
 from typing import Any
 
+from augjax import check
 from augjax.train import files
 
 TIME_FIELDS = ("seconds", "images_per_s")  # equal runs differ in them, and in `saves_failed`
@@ -148,7 +149,7 @@ class Board:
         try:
             yield
         except (ImportError, OSError) as error:
-            print(f"augjax: TensorBoard is left out from here on: {error!r}", file=sys.stderr)
+            check.tell(f"augjax: TensorBoard is left out from here on: {error!r}")
             self.add = self.flush = self.close = lambda *_: None
 
 
@@ -171,8 +172,7 @@ class Progress:
 
     def _write(self, text, end):
         if not self.quiet:
-            sys.stderr.write(("\r\x1b[K" if self._tty else "") + text + end)
-            sys.stderr.flush()
+            check.tell(("\r\x1b[K" if self._tty else "") + text, end)
 
 
 def note(workdir: Path, event: str, **fields: Any) -> None:
@@ -181,4 +181,4 @@ def note(workdir: Path, event: str, **fields: Any) -> None:
     try:
         files.append(files.place(workdir) / "events.jsonl", line + "\n")
     except OSError as error:
-        print(f"augjax: could not note {event!r}: {error}", file=sys.stderr)
+        check.tell(f"augjax: could not note {event!r}: {error}")

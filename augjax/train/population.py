@@ -1,16 +1,19 @@
 """A population: runs of one structure that differ only in arrays, trained by one program.
 
 Seeds, magnitudes, weights of terms, masks, policies and trained weights are all arrays. So members
-may be *stacked* on a new first axis, on one device or over the mesh's axis "population", or be
-*looped* over. On CPUs the loop is faster: convolutions of stacked weights become grouped ones. A
-study's grid is a population; a search is one whose members may go on from each other's state.
+may be *stacked* on a new first axis, on one device or over the mesh's axis "population", where each
+device trains its own, or be *looped* over. On CPUs the loop is faster: convolutions of stacked
+weights become grouped ones. A study's grid is a population; a search is one whose members may go
+on from each other's state.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+import functools
 from typing import Any, NamedTuple
 
 import jax
+from jax import lax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
@@ -19,7 +22,8 @@ from augjax import check
 from augjax.train import evaluate, sharding, start
 from augjax.train.phases import Phase
 from augjax.train.ready import (
-    batch_shapes, compile_evaluation, compile_step, compiled, make_phase_step, place_plan, Run,
+    batch_shapes, compile_evaluation, compile_step, compiled, make_phase_evaluate, make_phase_step,
+    place_plan, Run,
 )
 from augjax.train.state import TrainState
 from augjax.train.update import Plan, Resident
@@ -168,19 +172,54 @@ def _stacked_step(shared: Run, phase: Phase, state: TrainState, frozen: PyTree, 
     axes = (0, None if one_frozen else 0, None, 0)
     arguments = (all_of(state), networks, shared.resident, plans)
     lies = jax.tree.map(lambda leaf: leaf.sharding, arguments[0]), _over(mesh)
-    step = make_phase_step(phase, recipe, mesh)
+
+    def step(*arguments):
+        return make_phase_step(phase, recipe, jax.sharding.get_abstract_mesh())(*arguments)
+
     return compiled(shared, (f"{size} steps", phase, arguments), lambda: jax.jit(
-        jax.vmap(step, axes, spmd_axis_name=AXIS), donate_argnums=0, out_shardings=lies,
-    ).lower(*arguments))
+        _of_all(step, axes, mesh), donate_argnums=0, out_shardings=lies).lower(*arguments))
 
 
 def _stacked_evaluation(shared: Run, phase: Phase, size: int, begun: tuple) -> Callable:
     """The compiled evaluation of all members; `begun` is what it takes before the batch."""
-    judge = evaluate.make_evaluate(phase.objective.nets, phase.objective.transform, phase.asked)
+    def judge(*arguments):
+        return make_phase_evaluate(phase, jax.sharding.get_abstract_mesh())(*arguments)
+
     arguments = (*begun, batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
     return compiled(shared, (f"{size} evaluations", phase, arguments),
-                    lambda: jax.jit(jax.vmap(judge, (0, 0, 0, 0, None), spmd_axis_name=AXIS),
+                    lambda: jax.jit(_of_all(judge, (0, 0, 0, 0, None), shared.mesh),
                                     out_shardings=_over(shared.mesh)).lower(*arguments))
+
+
+def _of_all(one: Callable, axes: tuple[int | None, ...], mesh: Mesh) -> Callable:
+    """`jax.vmap(one, axes)` over members, cut by hand: no member's arrays leave its own devices.
+
+    Inside `one` only "data" is left to XLA, in the current mesh. Left to cut members as well, it
+    would gather all their images and maps on every device, for `vmap` makes convolutions grouped
+    ones. Nor does it sum the gradient of a grouped kernel where the batch lies, as members and
+    batch are one axis there: where batches are cut, the members of a device come in turn.
+    """
+    each = jax.vmap(one, axes) if mesh.shape["data"] == 1 else _in_turn(one, axes)
+    cuts = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in axes)
+    return jax.shard_map(functools.wraps(one)(each), in_specs=cuts, out_specs=PartitionSpec(AXIS),
+                         axis_names={AXIS}, check_vma=False)
+
+
+def _in_turn(one: Callable, axes: tuple[int | None, ...]) -> Callable:
+    """As `jax.vmap(one, axes)`, but one after the other: in a loop, which CPUs have unrolled, for
+    there convolutions in loops are slow, and what devices send each other in them can hang."""
+    def each(*arguments):
+        def turn(_, own):
+            return None, one(*[argument if axis is None else mine
+                               for axis, argument, mine in zip(axes, arguments, own)])
+
+        def scanned(unroll):
+            return lambda *members: lax.scan(turn, None, members, unroll=unroll)[1]
+
+        members = [None if axis is None else argument for axis, argument in zip(axes, arguments)]
+        return lax.platform_dependent(*members, cpu=scanned(True), default=scanned(False))
+
+    return each
 
 
 def _over(mesh: Mesh) -> NamedSharding:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import functools
 import json
 from pathlib import Path
-import sys
 from typing import Any
 
 import jax
@@ -86,8 +85,8 @@ def freeze(shared: Run, phase: Phase) -> PyTree:
                  for name, source in phase.frozen.items()}
         for name, source in phase.frozen.items() if shared.primary else ():
             if source.run:  # which may not have been trained to its end
-                print(f"augjax: {name} of phase {phase.name!r} is {source}, step "
-                      f"{named[name]['step']}", file=sys.stderr)
+                check.tell(f"augjax: {name} of phase {phase.name!r} is {source}, step "
+                           f"{named[name]['step']}")
         require_same(recipe, workdir, phase, named)
         shared.writer.save(phase.name, checkpoint.FROZEN, frozen, lambda: (
             folder.write_json(stored.parent / "frozen.json", named) if shared.primary else None))
@@ -135,19 +134,12 @@ def compile_step(shared: Run, phase: Phase, state: TrainState, frozen: PyTree) -
 
 def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
     """Compiles (or finds) the `evaluate` of what the phase has trained."""
-    objective, whole = phase.objective, sharding.replicated(shared.mesh)
-    judged = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
-
-    @functools.wraps(judged)
-    def judge(counts, params, stats, transform, batch):
-        used = sharding.gathered((params, stats, transform), shared.mesh)
-        return judged(counts, *used, batch)
-
+    whole = sharding.replicated(shared.mesh)
     counts = jax.tree.map(lambda x: sharding.place(x, whole), evaluate.zeros(phase.asked))
     arguments = (counts, state.params, state.stats, state.transform,
                  batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
     return compiled(shared, ("evaluate", phase, arguments), lambda: jax.jit(
-        judge, out_shardings=whole).lower(*arguments))
+        make_phase_evaluate(phase, shared.mesh), out_shardings=whole).lower(*arguments))
 
 
 def make_phase_step(phase: Phase, recipe: Recipe, mesh: Mesh) -> Callable:
@@ -155,6 +147,18 @@ def make_phase_step(phase: Phase, recipe: Recipe, mesh: Mesh) -> Callable:
     update = make_update(
         phase.objective, phase.optimizer, phase.combine, phase.ema, phase.accumulate)
     return make_step(update, mesh, recipe.log_every)
+
+
+def make_phase_evaluate(phase: Phase, mesh: Mesh) -> Callable:
+    """The pure evaluation of what a phase has trained, as `make_evaluate` has it."""
+    objective = phase.objective
+    judge = evaluate.make_evaluate(objective.nets, objective.transform, phase.asked)
+
+    @functools.wraps(judge)
+    def gathering(counts, params, stats, transform, batch):
+        return judge(counts, *sharding.gathered((params, stats, transform), mesh), batch)
+
+    return gathering
 
 
 def compiled(shared: Run, what: tuple[str, Phase, PyTree],
@@ -169,7 +173,7 @@ def compiled(shared: Run, what: tuple[str, Phase, PyTree],
     programs = shared.programs if lone else _COMPILED
     if key not in programs:
         if kind == "step" and shared.primary:
-            print(f"augjax: compiling phase {phase.name!r}", file=sys.stderr)
+            check.tell(f"augjax: compiling phase {phase.name!r}")
         programs[key] = shared.stop.while_waiting(lower().compile)
         shared.note("compiled", what=kind, phase=phase.name)
     return programs[key]

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 import contextlib
 import math
 from pathlib import Path
-import sys
 import time
 from typing import Any
 
@@ -59,7 +58,7 @@ class Reporter:
             sentence = f"process {jax.process_index()}: {sentence}"
         if self._quiet:
             self._bad_untold += 1
-            print(f"augjax: {sentence}", file=sys.stderr)
+            check.tell(f"augjax: {sentence}")
         else:
             self._bad_images += 1
             self.say(sentence)
@@ -73,7 +72,8 @@ class Reporter:
         """Writes what is pending and makes sure that the latest step is sound. Of several processes
         all do so at the same steps.
 
-        Raises NumericsError that names the first step whose loss or gradient was not finite.
+        Raises NumericsError that names the first step whose loss, gradient or BatchNorm statistics
+        were not finite.
         """
         step, report = jax.block_until_ready(self._latest)
         self._hear_of_bad_images()
@@ -108,7 +108,7 @@ class Reporter:
         training speed.
 
         Raises NumericsError, and writes nothing, where a number is not finite: what was trained
-        may still be, as BatchNorm's running statistics and the average are seen here alone.
+        may still be, as the average is seen here alone.
         """
         bad = sorted(name for name, value in values.items() if not math.isfinite(value))
         check.require(
@@ -181,7 +181,7 @@ class Reporter:
                 facts = failures.facts_of_step(self.recipe, self.phase, bad_step)
                 folder.write_json(path, facts)
         raise check.NumericsError(check.sentence(
-            f"phase {self.phase.name!r}", "finite losses and gradients",
+            f"phase {self.phase.name!r}", "finite losses, gradients and BatchNorm statistics",
             f"NaN or infinity first at step {bad_step + 1}, whose images, key and knobs are in "
             f"{path}", "lower the learning rate or look at that batch; the last good checkpoint is "
             "untouched"))

@@ -17,7 +17,7 @@ class Meters:
 
     sums: Mapping[str, jax.Array]  # {name: [] float32}
     steps: jax.Array  # [] int32
-    bad_step: jax.Array  # [] int32, first step whose loss or gradient was not finite; -1: none
+    bad_step: jax.Array  # [] int32, first step that was not finite; -1: none
 
 
 @record
@@ -43,12 +43,19 @@ class TrainState:
         )
 
 
-def count(meters: Meters, metrics: Mapping[str, jax.Array], step: jax.Array, every: int) -> Meters:
-    """Adds one step's metrics; sums start anew after every `every` steps."""
+def count(meters: Meters, metrics: Mapping[str, jax.Array], stats: PyTree, step: jax.Array,
+          every: int) -> Meters:
+    """Adds one step's metrics; sums start anew after every `every` steps.
+
+    A step is finite where its metrics and the statistics it leaves are: a variance may overflow
+    while the loss, of maps divided by it, is a number.
+    """
     fresh = step % every == 0
     sums = {name: jnp.where(fresh, 0, meters.sums[name]) + metrics[name] for name in metrics}
     steps = jnp.where(fresh, 0, meters.steps) + 1
     finite = jnp.isfinite(sum(metrics.values()))
+    for leaf in jax.tree.leaves(stats):
+        finite &= jnp.isfinite(leaf).all()
     bad_step = jnp.where((meters.bad_step < 0) & ~finite, step, meters.bad_step)
     return Meters(sums, steps, bad_step)
 

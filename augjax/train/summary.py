@@ -1,6 +1,7 @@
 """What came of a run: summary.json and the table that people read."""
 
 from collections.abc import Mapping
+import hashlib
 import json
 from pathlib import Path
 from statistics import median
@@ -32,12 +33,16 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """What another run needs to know of this one's data, without having them."""
-    splits = ("train", "test", "holdout")
+    """What another run needs to know of this one's data, without having them, and the SHA-256 of
+    each split's labels in their order, to know the data again."""
+    splits = {name: split for name in ("train", "test", "holdout")
+              if (split := getattr(dataset, name)) is not None}
     return {
         "name": dataset.name, "classes": dataset.classes, "class_names": list(dataset.class_names),
         "image_shape": list(dataset.image_shape),
-        "images": {s: len(getattr(dataset, s)) for s in splits if getattr(dataset, s) is not None},
+        "images": {name: len(split) for name, split in splits.items()},
+        "labels_sha256": {name: hashlib.sha256(split.labels.tobytes()).hexdigest()
+                          for name, split in splits.items()},
     }
 
 
@@ -101,11 +106,18 @@ def _phase_summary(rows: list, done: Mapping, started: list, phase: Phase) -> di
         "images_per_s": round(images / max(seconds, 1e-9), 1),
         "step_images_per_s": round(median(row["images_per_s"] for row in training), 1),
         "compile_s": round(sum(event["compile_s"] for event in started), 2),
-        "device_hours": round(sum(row["seconds"] for row in rows) * jax.device_count() / 3600, 5),
+        "device_hours": round(
+            sum(row["seconds"] * _devices(row, started) for row in rows) / 3600, 5),
         **{name: done[name] for name in (
             "parameters", "nonzero", "sparsity", "layer_sparsity", "bits") if name in done},
         **(_branches(phase, last, training[-1]) if phase.branches else {}),
     }
+
+
+def _devices(row: Mapping[str, Any], started: list) -> int:
+    """How many devices the start of the phase had that wrote a row: the last that began before."""
+    starts = [event for event in started if event["step"] < row["step"]]
+    return starts[-1].get("devices", 1) if starts else 1
 
 
 def _branches(phase: Phase, last: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:

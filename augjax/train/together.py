@@ -93,12 +93,14 @@ def run_together(members: Sequence[Member], lowering: str = "", devices: list | 
             with all_of.failing_alone(number):
                 positions[number] = folders.enter_context(
                     opened(run, member.description, member.source_text))
-                resident = resident or place_data(recipe, mesh)
-                run.resident, all_of.runs[number] = resident, run
+                all_of.runs[number] = run
         for begun in sorted(set(positions.values())):
             here = [number for number, found in positions.items() if found == begun]
             for place in range(begun[0], len(recipe.phases)):
                 with within_memory(recipe.phases[place]):
+                    resident = resident or place_data(recipe, mesh)
+                    for run in all_of.runs.values():
+                        run.resident = resident
                     train_phase(all_of, here, place, begun[1] if place == begun[0] else 0, lowering)
         return all_of.failed
 
@@ -174,7 +176,7 @@ def seated(all_of: Together, here: Sequence[int], place: int, step: int, lowerin
     compile_s, seats = (time.perf_counter() - began) / len(begun), []
     for number in begun:
         run = all_of.runs[number]
-        run.note("phase", phase=phase.name, step=step, compile_s=compile_s,
+        run.note("phase", phase=phase.name, step=step, devices=run.mesh.size, compile_s=compile_s,
                  members=len(begun))
         title = "" if seats else f"{phase.name} of {len(begun)}"
         reporter = Reporter(run.recipe, phase, run.workdir, step, 1 / len(begun), title)

@@ -114,7 +114,7 @@ def make_step(update: Update, mesh: Mesh, log_every: int) -> Callable:
             (state.params, state.stats, state.transform, frozen), mesh)
         before = replace(state, params=params, stats=stats, transform=transform, frozen=frozen)
         after, metrics = update(before, batch, knobs)
-        meters = count(state.meters, metrics, state.step, log_every)
+        meters = count(state.meters, metrics, after.stats, state.step, log_every)
         report = {
             "metrics": jax.tree.map(lambda total: total / meters.steps, meters.sums),
             "bad_step": meters.bad_step,

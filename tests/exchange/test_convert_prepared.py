@@ -116,6 +116,9 @@ def test_what_is_not_known_names_the_folder_to_give(sets, tmp_path):
     refused(check.ConfigError, "got 'photos'", "--data_dir=DIR", "launch.prepare", data="photos")
     refused(check.ConfigError, "got 'cifar'", "Did you mean 'cifar10'", data="cifar")
     refused(check.DataError, "photos, scans", data="flowers", data_dir=sets)
+    done = command("launch.convert", "--source=torchvision", "--model=resnet18",
+                   f"--data_dir={sets}", f"--weights={path}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 3 and "as imagenet2012 has, got 3" in done.stderr
     path = file_of(tmp_path, classes=4)
     refused(check.DataError, "expected 3 classes, as photos has, got 4", data="photos",
             data_dir=sets)

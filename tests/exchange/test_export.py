@@ -190,15 +190,21 @@ def test_logits_that_differ_are_refused(trained, change):
     def reference(pixels):
         return pixels[:, 5, :10, 0] * np.float32(10 / 255)
 
-    found = exchange.compared(reference, reference, images, 7, "stablehlo")
+    found = exchange.compared(reference, reference, images, 7, "stablehlo", {})
     assert found["difference"] == 0 and found["largest_logit"] == 10
     near = exchange.compared(lambda x: reference(x) + np.float32(5e-4), reference, images, 7,
-                             "onnx")
+                             "onnx", {})
     assert near["accuracy"] == found["accuracy"]
-    for format in ("stablehlo", "onnx"):
-        with pytest.raises(check.NumericsError, match="Nothing was kept") as caught:
-            exchange.compared(lambda x: change(reference(x)), reference, images, 7, format)
-        assert ("--format=stablehlo" in str(caught.value)) == (format == "onnx")
+    for format, model, why in (
+        ("onnx", {}, ""), ("safetensors", {"dtype": "float32", "activation_bits": 32}, ""),
+        ("onnx", {"activation_bits": 4}, "in onnxruntime; --format=stablehlo and --fo"),
+        ("stablehlo", {"activation_bits": 4}, "otherwise in a batch of another size"),
+        ("safetensors", {"dtype": "bfloat16"}, "perhaps bfloat16"),
+    ):
+        with pytest.raises(check.NumericsError) as caught:
+            exchange.compared(lambda x: change(reference(x)), reference, images, 7, format, model)
+        sentence = str(caught.value)
+        assert f". Nothing was kept{': perhaps ' if why else '.'}" in sentence and why in sentence
     for part in ("run on all 20 test images, each by itself and in batches of 7",
                  "logits within 0.001 (0.0001 of the largest)", "of 40 predictions"):
         assert part in str(caught.value)

@@ -61,10 +61,10 @@ def test_other_data_end_a_start_with_3_and_what_differs(begun, name):
 
 def test_of_a_thousand_other_classes_a_few_are_told(begun, tmp_path):
     facts = {"class_names": [str(k) for k in range(1000)], "images": {}}
-    (tmp_path / "metrics.jsonl").touch()
-    folder.remember_data(tmp_path, pictures(), facts)
+    begin(tmp_path)
+    folder.remember_data(tmp_path, facts)
     with pytest.raises(check.DataError, match="class_names.0: '0' there, 'n0' now.* and 992 more"):
-        folder.remember_data(tmp_path, pictures(), {
+        folder.remember_data(tmp_path, {
             **facts, "class_names": [f"n{k}" for k in range(1000)]})
 
 
@@ -88,12 +88,46 @@ def test_equal_data_go_on_and_what_older_versions_kept_is_enough(begun, tmp_path
 # --- data that moved -----------------------------------------------------------------------------
 
 
+def processes(monkeypatch, first, own, others=0):
+    """`own` is what this process has, `first` the first one; in another, `others` fields differ."""
+    sent = iter([np.array(len(json.dumps(first))),
+                 np.frombuffer(json.dumps(first).encode(), np.uint8)])
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(multihost_utils, "broadcast_one_to_all", lambda mine: next(sent))
+    monkeypatch.setattr(multihost_utils, "process_allgather",
+                        lambda count: np.array([0, int(count), others]))
+    folder.require_agreed(own["config"], own["data"])
+
+
+def test_processes_with_other_configs_or_data_do_not_begin(monkeypatch):
+    """The one that differs says in what, the others which it is; where data lie is its own."""
+    facts = {"class_names": ["a", "b"], "labels_sha256": {"train": "12"}}
+    one = {"config": config() | {"seed": 0}, "data": facts}
+    numbered = one | {"data": facts | {"class_names": {"0": "a", "1": "b"}}}
+    processes(monkeypatch, numbered, one)
+    processes(monkeypatch, numbered, one | {"config": config(dir="/mine", workers=3) | {"seed": 0}})
+    for other, told in (
+            ({"config": config() | {"seed": 10}}, "config.seed: 0 in process 0, 10 here"),
+            ({"data": facts | {"class_names": ["a", "c", "d"]}}, "data.class_names.1: 'b' in pro"),
+            ({"data": facts | {"labels_sha256": {"train": "13"}}}, "labels_sha256.train")):
+        with pytest.raises(check.ConfigError, match=told):
+            processes(monkeypatch, numbered, one | other)
+    with pytest.raises(check.ConfigError, match="others in process 2, which says what"):
+        processes(monkeypatch, numbered, one, others=1)
+
+
 def config(**fields):
     return {"data": {"name": "flowers", "dir": "/old", "workers": 0, "limit": 0} | fields}
 
 
+def begin(workdir):
+    """What a save leaves."""
+    (workdir / "checkpoints/student/3").mkdir(parents=True)
+    (workdir / "checkpoints/student/3/array").touch()
+
+
 def test_where_data_lie_and_who_decodes_them_may_change(tmp_path):
-    (tmp_path / "metrics.jsonl").touch()
+    begin(tmp_path)
     folder.remember(tmp_path, config())
     folder.remember(tmp_path, config(dir="/new", workers=4))
     assert json.loads((tmp_path / "config.json").read_text()) == config()
@@ -105,8 +139,11 @@ def test_where_data_lie_and_who_decodes_them_may_change(tmp_path):
 def test_a_start_that_was_refused_holds_nobody_to_its_config(tmp_path):
     folder.remember(tmp_path, config(limit=9))
     folder.remember(tmp_path, config(limit=8))
-    (tmp_path / "checkpoints/teacher/frozen").mkdir(parents=True)
-    (tmp_path / "checkpoints/teacher/frozen/array").touch()
+    (tmp_path / "metrics.jsonl").write_text("{}")  # of steps that no save has
+    (tmp_path / "checkpoints/student/frozen").mkdir(parents=True)
+    (tmp_path / "checkpoints/student/frozen/array").touch()
+    folder.remember(tmp_path, config(limit=8))
+    begin(tmp_path)
     with pytest.raises(check.ConfigError, match="data.limit: 8 there, 7 now"):
         folder.remember(tmp_path, config(limit=7))
 
@@ -121,7 +158,7 @@ def test_and_in_a_study_too(tmp_path):
 def test_a_search_and_members_of_a_population_are_told_too(tmp_path):
     of_search = recipes.build_search(test_search_run.config())
     folder.write_json(tmp_path / "data.json", {"images": {"train": 7}})
-    (tmp_path / "metrics.jsonl").touch()
+    begin(tmp_path)
     with pytest.raises(check.DataError, match="images.train: 7 there, 96 now"):
         search.run(of_search, tmp_path, devices=ONE)
     (tmp_path / "config.json").unlink()
@@ -133,15 +170,21 @@ def test_a_search_and_members_of_a_population_are_told_too(tmp_path):
 
 
 def test_rows_count_the_images_that_could_not_be_read(tmp_path, capsys):
-    """One of twenty, which every epoch of two steps meets once."""
+    """One of twenty, which every epoch of two steps meets once, and one of eight test images, which
+    counts for nothing."""
     sound = small_images(20)
     spoilt = [sound[0]._replace(encoded=b"none"), *sound[1:]]
-    write_folder(tmp_path / "sets", "birds", {"train": spoilt, "test": sound[:8]}, CLASSES[:FOUR])
+    write_folder(tmp_path / "sets", "birds", {"train": spoilt, "test": spoilt[:8]},
+                 CLASSES[:FOUR])
     birds = data.load("birds", tmp_path / "sets", image_size=SHAPE[0])
     made = recipe(phase(batch_size=10, epochs=3), data=birds, resident=False, log_every=1)
     train.run(made, tmp_path / "run", devices=ONE)
     counts = [row.get("data_bad", 0) for row in rows(tmp_path / "run", "train")]
     assert [sum(counts[epoch : epoch + 2]) for epoch in (0, 2, 4)] == [1, 1, 1]
+    judged = rows(tmp_path / "run", "eval")
+    assert len(judged) == 3 and all(row["data_bad"] == 1 for row in judged)
+    for row in judged:
+        assert row["accuracy"] * 7 == pytest.approx(round(row["accuracy"] * 7), abs=1e-9)
     assert capsys.readouterr().err.count("birds train record 0 (file name") == 3
 
 

@@ -68,8 +68,8 @@ def test_a_dump_that_finds_no_room_hides_nothing(tmp_path, monkeypatch):
 # --- row 19 --------------------------------------------------------------------------------------
 
 
-def spoiled(monkeypatch, which: str) -> None:
-    """From step 4 on a number of the statistics, or of the average's, is NaN; the loss never is."""
+def spoiled(monkeypatch, which: str, after: int = 4) -> None:
+    """From there on a number of the statistics, or of the average's, is NaN; the loss never is."""
     pend = report.Reporter.pend
 
     def seen(reporter, step, told):
@@ -80,7 +80,7 @@ def spoiled(monkeypatch, which: str) -> None:
     between = loop.between
 
     def spoil(shared, part, state, step, reporter):
-        if part.name == "student" and step == 4:
+        if part.name == "student" and step == after:
             tree = state.stats if which == "stats" else state.ema
             leaves, form = jax.tree.flatten(tree)
             leaves = [leaf * np.float32("nan") for leaf in leaves]
@@ -106,6 +106,17 @@ def test_nan_in_statistics_alone_is_caught_before_a_row_is_written(
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert list(summary["phases"]) == ["teacher"]  # so no best was chosen from it
     train.run(three_phases(), tmp_path, devices=ONE)  # the last save is before the fault
+    assert checkpoint.steps(tmp_path, "student")[-1] == 9
+
+
+def test_statistics_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    """Else no start would come past that save."""
+    with monkeypatch.context() as patch:
+        spoiled(patch, "stats", after=2)
+        with pytest.raises(check.NumericsError, match="first at step 3"):
+            train.run(three_phases(), tmp_path, devices=ONE)
+    assert checkpoint.steps(tmp_path, "student") == []
+    train.run(three_phases(), tmp_path, devices=ONE)
     assert checkpoint.steps(tmp_path, "student")[-1] == 9
 
 
@@ -175,13 +186,17 @@ def test_a_device_without_room_says_so_itself():
             jax.block_until_ready(jax.jit(lambda: jnp.zeros((1 << 30, 1 << 30)) + 1)())
 
 
-def test_a_run_without_room_ends_with_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["place_data", "compile_step", "sources"])
+def test_a_run_without_room_ends_with_a_sentence_whose_advice_may_be_taken(
+        tmp_path, monkeypatch, where):
     def full(*_):
         raise jax.errors.JaxRuntimeError(FULL)
 
-    monkeypatch.setattr(loop, "compile_step", full)
-    with pytest.raises(check.ConfigError, match="phase 'teacher', 16 images an update"):
-        train.run(three_phases(), tmp_path, devices=ONE)
+    for wanted in ({"asked": 1}, {"asked": 2}):  # the second start's config is another
+        with monkeypatch.context() as patch, pytest.raises(
+                check.ConfigError, match="phase 'teacher', 16 images an update"):
+            patch.setattr(loop, where, full)
+            train.run(three_phases(), tmp_path, wanted, devices=ONE)
 
 
 # --- row 30 --------------------------------------------------------------------------------------

@@ -40,6 +40,10 @@ def test_a_printed_line_is_a_run_and_waits_for_what_it_needs(tmp_path):
     assert [line.split("--run=")[1] for line in lines] == ["plain/0", "kd/0"]
     stored = json.loads((tmp_path / "study.json").read_text())
     assert stored["config"]["rows"]["kd"]["data"]["dir"] == "/somewhere"
+    moved = command("launch.study", f"--workdir={tmp_path}", "--list", "--data_dir=/moved")
+    assert moved.returncode == 0, moved.stderr
+    stored = json.loads((tmp_path / "study.json").read_text())
+    assert {row["data"]["dir"] for row in stored["config"]["rows"].values()} == {"/moved"}
     done = subprocess.run(shlex.split(lines[1]), cwd=ROOT, capture_output=True, text=True,
                           timeout=200, check=False)
     assert done.returncode == 4, done.stderr

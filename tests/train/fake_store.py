@@ -158,7 +158,9 @@ def _main(folder: str, url: str, place: str = "", port: int = 0, process: int = 
             os.kill(os.getpid(), signal.SIGKILL)
 
     metrics.Log.row = struck
-    train.run(three_phases(log_every=1 if port else 2), url)
+    alone = dict(log_every=2)
+    one_of_two = dict(log_every=1, resident=False)  # the host feeds each its share of every batch
+    train.run(three_phases(**(one_of_two if port else alone)), url)
 
 
 if __name__ == "__main__":

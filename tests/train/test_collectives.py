@@ -6,8 +6,10 @@ import jax
 import pytest
 
 from augjax import augment, check, data, losses, method, models, train, tree
-from augjax.train import dry, ready, Source
 from augjax.train import collectives as sent
+from augjax.train import dry, evaluate, population, ready, sharding, Source, start
+from augjax.train.stop import Stop
+from augjax.train.update import Resident
 from augjax.types import Knobs, on_views, Outputs
 
 TEXT = """
@@ -109,6 +111,48 @@ def test_no_batch_is_gathered(fsdp, policy):
     assert "all-reduce" in kinds and ("all-gather" in kinds) == fsdp  # else nothing was tested
     learnt = 4 * found.parameters
     assert sum(one.bytes for one in found.collectives if one.kind == "all-reduce") >= learnt
+
+
+def stacked(members, mixed):
+    """({program of so many members: its collectives}, the state of one), all under FSDP."""
+    net = models.from_linen(Small(16, 10), PIXELS, [0.5] * 3, [0.25] * 3)
+    policies = {"mixed": augment.beta_mixing(1.0)} if mixed else {}
+    pairs = {"mixed": augment.Mixed("weak", augment.cutmix, augment.per_device)} if mixed else {}
+    only = phase(made=objective(nets={"student": net},
+                                views=augment.make({"weak": augment.flip, **pairs})),
+                 knobs=Knobs(policies, {"ce": 1.0}, 0.1))
+    built = recipe(only, data=data.described("cifar10"), fsdp=True)
+    mesh = train.make_mesh(jax.devices(), members)
+    run = ready.Run(built, None, mesh, Stop(), None, start.all_shapes(built, mesh))
+    run.note = lambda event, **fields: None
+    like, whole = run.shapes[only.name].state, sharding.replicated(mesh)
+
+    def abstract(*shape, dtype):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=whole)
+
+    run.resident = Resident(abstract(96, *PIXELS, dtype="uint8"), abstract(96, dtype="int32"))
+    counts = jax.tree.map(lambda leaf: abstract(dtype=leaf.dtype), evaluate.zeros(only.asked))
+    begun = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
+        (members, *leaf.shape), leaf.dtype, sharding=population._behind(leaf)),
+        (counts, like.params, like.stats, like.transform))
+    with jax.set_mesh(mesh):
+        programs = {"step": population._stacked_step(run, only, like, {}, members, False),
+                    "evaluate": population._stacked_evaluation(run, only, members, begun)}
+    return {name: sent.collectives(program.as_text(), mesh.size)
+            for name, program in programs.items()}, like
+
+
+@pytest.mark.parametrize("members, mixed", [(8, True), (12, False)])  # on 8 x 1 devices; on 4 x 2
+def test_no_batch_of_a_population_is_gathered(members, mixed):
+    """Stacked convolutions are grouped ones, whose maps XLA gathers if it is left to cut them."""
+    found, state = stacked(members, mixed)
+    if members == 8:  # each has a device of its own
+        assert found == {"step": (), "evaluate": ()}
+        return
+    for name, moved in found.items():
+        sent.check_stays(name, sent.of_rows(moved, state, BATCH), BATCH, PIXELS)
+        assert {one.kind for one in moved} == {"all-gather", "all-reduce"}
+        assert {one.devices for one in moved} == {2}  # nothing goes from member to member
 
 
 class Depthwise(nn.Module):

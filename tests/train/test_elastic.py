@@ -16,13 +16,14 @@ import sys
 import time
 
 import jax
+import numpy as np
 import pytest
 
-from augjax import check, train
-from augjax.train import checkpoint, files, folder, metrics, stop
+from augjax import check, train, tree
+from augjax.train import checkpoint, files, folder, metrics, sharding, start, stop
 from laws.test_devices import assert_equal_to_rounding
 from train import fake_store
-from train.helpers import assert_every_step_once, three_phases
+from train.helpers import assert_every_step_once, saved, three_phases
 from train.test_processes import forget_counts
 
 URL = "gs://bucket/runs/elastic"
@@ -48,6 +49,21 @@ def stopped_at(monkeypatch, steps: int, workdir, devices: int, **options) -> Non
             train.run(made(**options), workdir, devices=jax.devices()[:devices])
 
 
+def test_a_save_of_eight_devices_is_the_same_bits_on_any_number(tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 6 + 5, tmp_path, 8, fsdp=True)
+    place, there = checkpoint.folder_of(tmp_path, "student", 5), saved(tmp_path, "student")
+    for count in (8, 4, 2, 1):
+        mesh = sharding.make_mesh(jax.devices()[:count])
+        with jax.set_mesh(mesh):
+            like = start.all_shapes(made(fsdp=count > 1), mesh)["student"].state
+            leaves = tree.flatten(checkpoint.load(place, like))
+        assert any(leaf.sharding.num_devices == count for leaf in leaves.values())
+        for path, leaf in there.items():
+            found = leaves[path]
+            found = jax.random.key_data(found) if path == "key" else found
+            np.testing.assert_array_equal(found, leaf, err_msg=f"{path} on {count}")
+
+
 def test_from_eight_devices_to_four_to_one(on_one, tmp_path, monkeypatch):
     stopped_at(monkeypatch, 6 + 5, tmp_path, 8, fsdp=True)  # in the student
     stopped_at(monkeypatch, 6 + 9 + 2, tmp_path, 4, resident=False)  # in the pruned one, host-fed
@@ -56,6 +72,11 @@ def test_from_eight_devices_to_four_to_one(on_one, tmp_path, monkeypatch):
     starts = [event for event in metrics.read_events(tmp_path) if event["event"] == "phase"]
     assert [(start["phase"], start["step"]) for start in starts] == [
         ("teacher", 0), ("student", 0), ("student", 5), ("pruned", 0), ("pruned", 2)]
+    assert [start["devices"] for start in starts] == [8, 8, 4, 4, 1]
+    student = [row for row in metrics.read(tmp_path) if row["phase"] == "student"]
+    hours = sum(row["seconds"] * (8 if row["step"] <= 5 else 4) for row in student) / 3600
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["phases"]["student"]["device_hours"] == pytest.approx(hours, abs=6e-6)
     assert_every_step_once(tmp_path, made())
     forget_counts(tmp_path)
     assert_equal_to_rounding(on_one, tmp_path)
@@ -83,11 +104,11 @@ def pair(place: Path, *of_each: Mapping) -> list[subprocess.Popen]:
 def test_one_of_two_processes_is_killed_and_one_goes_on(on_one, tmp_path, monkeypatch):
     """One process begins, two go on from its save until one of them is killed; the other stops
     within JAX's heartbeat and says who is missing; one process ends the run. In a store, where
-    process 0 alone writes."""
+    process 0 alone writes; the host feeds every batch, from the global step on."""
     monkeypatch.setattr(folder, "STALE_S", 0.2)
     monkeypatch.setattr(folder, "SETTLE_S", 0.0)
     store = fake_store.install(tmp_path / "store")
-    stopped_at(monkeypatch, 6 + 3, URL, 1)
+    stopped_at(monkeypatch, 6 + 3, URL, 1, resident=False)
     assert checkpoint.steps(URL, "student") == [3]
     running = pair(store.root, {}, {"killed_at": ("student", 8)})
     try:
@@ -102,7 +123,7 @@ def test_one_of_two_processes_is_killed_and_one_goes_on(on_one, tmp_path, monkey
     log = Path(f"{store.root}-0.log").read_text()
     assert re.search(r"tasks are unhealthy .*\n(.*task:)?1\n", log)
     assert checkpoint.steps(URL, "student") == [3, 6]
-    train.run(made(), URL, devices=jax.devices()[:1])
+    train.run(made(resident=False), URL, devices=jax.devices()[:1])
     copy = tmp_path / "copy"
     files.download(files.place(URL), copy)
     starts = [event for event in metrics.read_events(copy) if event["event"] == "phase"]

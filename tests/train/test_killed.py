@@ -71,6 +71,10 @@ def test_killed_at_many_moments_equals_unhurt(unhurt, tmp_path):
             assert any(f"/{phase}/{step}" in folder for folder in unfinished(tmp_path))
     assert finish(start(tmp_path)) == 0
     assert not unfinished(tmp_path)
+    cleared = [event["folder"] for event in metrics.read_events(tmp_path)
+               if event["event"] == "cleared an unfinished save"]
+    assert {"teacher/6", "student/6", "pruned/frozen"} <= {
+        folder.removesuffix(".orbax-checkpoint-tmp") for folder in cleared}
     assert_every_step_once(tmp_path, three_phases())
     assert_same_run(unhurt, tmp_path)
 

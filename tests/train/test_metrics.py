@@ -1,8 +1,12 @@
 """The log: rows come once and in order, whatever the disk says; TensorBoard never holds a run."""
 
+import contextlib
 import errno
 import json
+import os
+from pathlib import Path
 import struct
+import sys
 
 import pytest
 
@@ -115,6 +119,23 @@ def test_cut_back_keeps_what_came_before_the_save(tmp_path, phase, step, kept):
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"phase": "b", "kin')
     metrics.cut_back(tmp_path, ["a", "b"], phase, step)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(f"{line}\n" for line in lines[:kept])
+
+
+def test_nobody_has_to_listen(monkeypatch):
+    """A connection that was lost takes stderr with it, and the training goes on."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as lost:
+        monkeypatch.setattr(sys, "stderr", lost)
+        shown = metrics.Progress("student", 9)
+        shown.say("a sentence")
+        shown.show(3, 1.0, 5.0, 2.0)
+        metrics.note(Path("/dev/null/nowhere"), "an event without a place")
+        with pytest.raises(BrokenPipeError):
+            lost.flush()
+        monkeypatch.undo()
+        with contextlib.suppress(BrokenPipeError):
+            lost.close()
 
 
 def test_quiet_processes_write_nothing(tmp_path):

@@ -50,7 +50,7 @@ def equal_rows(one, other, exactly=("pixels", "order", "epoch", "step", "kind", 
 
 
 @pytest.mark.parametrize("lowering, members, devices", [
-    ("looped", 2, 1), ("stacked", 3, 1), ("stacked", 4, 8)])
+    ("looped", 2, 1), ("stacked", 2, 1), ("stacked", 3, 2), ("stacked", 4, 8)])
 def test_a_member_equals_its_lone_run(tmp_path, alone, lowering, members, devices):
     places, failed = trained(tmp_path, recipes(members), lowering, DEVICES[:devices])
     assert not failed
@@ -96,9 +96,9 @@ def test_a_member_fails_alone(tmp_path, alone):
 
 
 def test_who_is_refused_leaves_the_others_alone(tmp_path, alone):
-    (tmp_path / "0").mkdir()
-    (tmp_path / "0" / "config.json").write_text('{"made_in": "another house"}')
-    (tmp_path / "0" / "metrics.jsonl").touch()
+    (tmp_path / "0/checkpoints/teacher/3").mkdir(parents=True)
+    (tmp_path / "0/checkpoints/teacher/3/array").touch()
+    (tmp_path / "0/config.json").write_text('{"made_in": "another house"}')
     places, failed = trained(tmp_path, recipes(2), "stacked", DEVICES[:1])
     assert list(failed) == [0] and isinstance(failed[0], check.ConfigError)
     equal_rows(places[1], alone[1])

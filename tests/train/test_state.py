@@ -35,9 +35,9 @@ def test_the_average_is_slow_in_the_end():
 
 def test_meters_start_anew_after_every_row_and_remember_the_first_bad_step():
     meters = Meters({"loss": jnp.float32(0)}, jnp.int32(0), jnp.int32(-1))
-    seen = []
+    stats, seen = {"mean": jnp.zeros(3)}, []
     for step, value in enumerate([1.0, 3.0, 5.0, float("nan"), 2.0, float("inf")]):
-        meters = count(meters, {"loss": jnp.float32(value)}, jnp.int32(step), every=2)
+        meters = count(meters, {"loss": jnp.float32(value)}, stats, jnp.int32(step), every=2)
         seen.append((float(meters.sums["loss"]), int(meters.steps), int(meters.bad_step)))
     assert seen[:3] == [(1, 1, -1), (4, 2, -1), (5, 1, -1)]
     assert seen[4] == (2, 1, 3) and seen[5][2] == 3
