@@ -3,7 +3,7 @@
 Errors name the field by its path in the config. A Python user needs none of this.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 import inspect
 import math
@@ -177,24 +177,32 @@ def _asks_teacher(pick: Mapping[str, Any]) -> bool:
 
 
 def check_heard(name: str, block: ConfigDict, onlookers: Iterable[str]) -> None:
-    """Refuses a frozen network that neither a term nor the pick names: it would teach nothing.
+    """Refuses a term that listens to a teacher where there is none, and a frozen network that
+    neither a term nor the pick names: it would teach nothing.
 
     A term names the networks that it listens to by its arguments; one whose arguments name none
     (somebody's own) may listen to any.
     """
     networks = {"student", "teacher", *block.peers, *block.onlookers}
     named = ["teacher"] if _asks_teacher(block.pick) else []
-    for fields in block.terms.values():
-        values = []
-        for option, known in inspect.signature(parts.TERMS[fields.kind]).parameters.items():
-            value = fields.get(option, known.default)
-            values += value if isinstance(value, (list, tuple)) else [value]
-        named += [value for value in values if value in networks] or networks
+    for term, fields in block.terms.items():
+        heard = [value for value in _arguments(fields) if value in networks]
+        check.require(block.teacher != NONE or "teacher" not in heard, f"{name}.terms.{term}",
+                      "a teacher, to whom it listens", "none",
+                      f"set {name}.teacher to run:DIR or phase:NAME")
+        named += heard or networks
     terms = '{"ce": {"kind": "cross_entropy"}, "kd": {"kind": "hinton"}}'
     for who in onlookers:
         check.require(who in named, f"{name}: {who}", "a term or a pick that listens to it",
                       f"the terms {', '.join(block.terms)}",
                       f"add one, for example --config.{name}.terms='{terms}', or leave it out")
+
+
+def _arguments(fields: ConfigDict) -> Iterator[Any]:
+    """What a term's builder is called with, its defaults among them, tuples unrolled."""
+    for option, known in inspect.signature(parts.TERMS[fields.kind]).parameters.items():
+        value = fields.get(option, known.default)
+        yield from value if isinstance(value, (list, tuple)) else [value]
 
 
 def build_transform(name: str, block: ConfigDict) -> tuple[Transform, tuple[Edit, ...]]:

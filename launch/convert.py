@@ -50,14 +50,9 @@ def main() -> None:
         check.require(bool(flag.value), f"--{flag.name}", "a value", flag.value, "see --help")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-made folder goes too
     exchange.require_new(WORKDIR.value)
-    given = (SOURCE.value, MODEL.value, WEIGHTS.value, DATA.value or None, numbers(MEAN),
-             numbers(STD), RESOLUTION.value)
-    try:
-        converted = exchange.convert(*given, DATA_DIR.value or None)
-    except check.DataError:
-        if not DATA.value:  # the source's own images are not there: perhaps as these are others
-            exchange.convert(*given)
-        raise
+    converted = exchange.convert(
+        SOURCE.value, MODEL.value, WEIGHTS.value, DATA.value or None, numbers(MEAN), numbers(STD),
+        RESOLUTION.value, DATA_DIR.value or None)
     config = config_of(converted, DATA_DIR.value)
     probe = probe_of(config) if DATA_DIR.value else None
     common.cache_compilations()
@@ -81,7 +76,8 @@ def config_of(converted: exchange.Converted, data_dir: str = "") -> ConfigDict:
         phases={exchange.PHASE: defaults.phase(
             model=defaults.model(**converted.model), batch_size=1,
             eval={"batch_size": at_once})},
-        data={"name": converted.data, "dir": data_dir, "image_size": converted.cut},
+        data={"name": converted.data, "dir": data_dir, "image_size": converted.cut,
+              "resident": not converted.cut},
     )
 
 

@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict
 import numpy as np
 
-from augjax import augment, check, data, recipe, study
+from augjax import augment, check, recipe, study
 from augjax.train import files, Recipe
 from augjax.train.phases import check_recipe
 from launch import common, config_file, sheets, studies
@@ -43,8 +43,6 @@ def main() -> None:
         built = checked(planned)
         name = PHASE.value or built.phases[-1].name
         check.one_of("--phase", name, [phase.name for phase in built.phases])
-        if built.resident:
-            data.resident(data.subset(built.data.train, []))  # refuses what train would refuse
         common.cache_compilations()
         sheet = sheets.of_batch(built, built.phase(name), BATCH.value, IMAGES.value)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -340,7 +340,7 @@ def test_a_row_may_be_taught_by_one_that_has_more_images():
 def test_people_s_own_data_sets_are_listed(tmp_path):
     prepare(write_tree(tmp_path / "in", flower_files()), tmp_path / "sets", dataset="flowers")
     row = small_study.training(batch_size=2)
-    row.data.update({"name": "flowers", "dir": str(tmp_path / "sets"), "limit": 0})
+    row.data.update(name="flowers", dir=str(tmp_path / "sets"), limit=0, resident=False)
     planned = small_study.planned(rows={"plain": row}, seeds=(0,))
     datasets = launch_study.load_data(planned, described=data.named.FACTS)
     assert [dataset.name for dataset in datasets.values()] == ["flowers"]

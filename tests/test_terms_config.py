@@ -54,6 +54,15 @@ def test_a_frozen_network_that_nothing_listens_to_is_refused():
     assert built({"cross_entropy": {}}, views=views, pick=defaults.pick("top"))
 
 
+def test_a_term_that_lacks_its_teacher_is_refused_before_anything_is_traced():
+    config = defaults.config({"student": defaults.phase(
+        model=defaults.model("resnet8_tiny"), terms={"kd": defaults.term("hinton")})},
+        {"name": "digits"})
+    with pytest.raises(check.ConfigError, match="student.terms.kd: expected a teacher, to whom it "
+                                                "listens, got none. Set student.teacher to run:"):
+        recipe.build(config, data.load("digits"))
+
+
 def test_somebodys_own_term_may_listen_to_whom_it_likes(monkeypatch):
     """Nothing tells that it reads `signals.outputs["teacher"]`, unless an argument names it."""
     def agreement():

@@ -72,12 +72,14 @@ def convert(
         "image_size": image_size or foreign.resolution, **foreign.options,
     }
     size = block["image_size"]
-    known, cut = _told_apart(data, data_dir, size)
-    net = models.build(foreign.ours, known.classes, (size, size, 3), block["mean"], block["std"],
-                       **foreign.options)
     convention = names.FLAX if source == "flax" else names.TORCH
     found = open_weights(path, source)
+    if data in FACTS:  # before its images are looked for: those told apart may be others
+        _check_head(found, foreign, convention, data, FACTS[data][0])
+    known, cut = _told_apart(data, data_dir, size)
     _check_head(found, foreign, convention, data, known.classes)
+    net = models.build(foreign.ours, known.classes, (size, size, 3), block["mean"], block["std"],
+                       **foreign.options)
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     params, stats = _read(found, shapes, foreign.rules, convention, f"{source}'s {model}")
     size = sum(part.stat().st_size for part in [path, *path.rglob("*")] if part.is_file())

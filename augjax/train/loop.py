@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 import time
 from typing import Any
@@ -255,7 +256,7 @@ def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str
     """{accuracy, top5_accuracy, loss, images} of a trained network, over the test `images` that can
     be read, by one of its BatchNorm sets."""
     mesh, phase = sharding.make_mesh(), source.origin or recipe.phase(source.phase)
-    check_recipe(recipe, mesh)
+    check_recipe(replace(recipe, resident=False), mesh)  # no training image is asked for
     with jax.set_mesh(mesh):
         params, stats, state = start.read(source, recipe, files.place(source.run or "."), mesh)
         objective = phase.objective

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from augjax import check, tree
-from augjax.data import Dataset
+from augjax.data import Dataset, resident, subset
 from augjax.method.combine import Combine, weighted_sum
 from augjax.method.objective import Objective
 from augjax.train import checkpoint, sharding
@@ -142,6 +142,8 @@ def check_recipe(recipe: Recipe, mesh: Mesh) -> None:
                   "a fraction of an epoch will do")
     check.require(0 <= recipe.seed < 2**32, "seed", "a whole number from 0 to 2^32 - 1",
                   recipe.seed, "0 is as good as any")
+    if recipe.resident:
+        resident(subset(recipe.data.train, []))  # refuses images of any size
     for number, phase in enumerate(recipe.phases):
         check.require(
             phase.name not in RESERVED, "phase name", "a word of your own",

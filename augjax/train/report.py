@@ -13,7 +13,7 @@ import numpy as np
 
 from augjax import check
 from augjax.method import noted
-from augjax.train import failures, files, folder
+from augjax.train import failures, files, folder, start
 from augjax.train.metrics import Log, Progress
 from augjax.train.phases import Phase, Recipe
 
@@ -21,9 +21,10 @@ from augjax.train.phases import Phase, Recipe
 class Reporter:
     """Collects the reports of one phase, writes its rows, and watches for numbers gone bad.
 
-    A row has, where there were any since the one before it, `data_bad`: images that could not be
-    read, of which those of processes other than the first come in the first row that is written at
-    or after the next save or evaluation; and `saves_failed`.
+    A training row has means over its steps, and of a knob on a schedule the value at its last
+    update. It has, where there were any since the one before it, `data_bad`: images that could not
+    be read, of which those of processes other than the first come in the first row that is written
+    at or after the next save or evaluation; and `saves_failed`.
     """
 
     def __init__(self, recipe: Recipe, phase: Phase, workdir: Path, step: int,
@@ -44,6 +45,8 @@ class Reporter:
         self._latest: tuple[int, Any] = (step, None)
         self._done, self._marked = step, time.perf_counter()  # so many steps by that time
         self._seconds, self._speed = 0.0, 0.0  # since the last row; images/s between two marks
+        if step:
+            self.say(f"goes on from step {step}/{self.total}")
 
     def pend(self, step: int, report: Mapping[str, Any]) -> None:
         """Takes the report of a step; where a row is due, writes the row before it."""
@@ -136,6 +139,7 @@ class Reporter:
         self._require_finite(int(report["bad_step"]))
         self._mark(self._latest[0] if ahead else step)
         values = {name: float(value) for name, value in report["metrics"].items()}
+        values |= start.moving(self.phase, self.recipe, step - 1)
         if bad_images:
             values["data_bad"] = bad_images
         values |= self._failed_saves()

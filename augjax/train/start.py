@@ -238,8 +238,7 @@ def tabulate(knobs: Knobs, first: int, steps: int, total: int) -> Knobs:
 
     Schedules see a clock in float64, so that what begins at epoch 0.7 is not a step late.
     """
-    step = first + np.arange(steps, dtype=np.int32)
-    clock = Clock(step, step / steps, np.minimum(step / total, 1))
+    clock = _clock(first + np.arange(steps, dtype=np.int32), steps, total)
 
     def value(leaf):
         found = np.asarray(leaf(clock) if callable(leaf) else leaf)
@@ -248,5 +247,18 @@ def tabulate(knobs: Knobs, first: int, steps: int, total: int) -> Knobs:
         return found if callable(leaf) else np.broadcast_to(found, (steps, *found.shape))
 
     tabulated = jax.tree.map(value, replace(knobs, clock=None), is_leaf=callable)
-    shown = Clock(step, np.float32(clock.epoch), np.float32(clock.progress))
+    shown = Clock(clock.step, np.float32(clock.epoch), np.float32(clock.progress))
     return replace(tabulated, clock=shown)
+
+
+def moving(phase: Phase, recipe: Recipe, step: int) -> dict[str, float]:
+    """{path: value at a step} of the knobs that are numbers on a schedule, such as
+    "policies/train/magnitude" or "weights/kd"; not of the learning rate."""
+    knobs = tree.flatten({"policies": phase.knobs.policies, "weights": phase.knobs.weights})
+    clock = _clock(np.int32(step), recipe.steps_per_epoch(phase), recipe.steps(phase))
+    found = {path: np.asarray(leaf(clock)) for path, leaf in knobs.items() if callable(leaf)}
+    return {path: float(value) for path, value in found.items() if value.ndim == 0}
+
+
+def _clock(step: np.ndarray, per_epoch: int, total: int) -> Clock:
+    return Clock(step, step / per_epoch, np.minimum(step / total, 1))
