@@ -159,8 +159,9 @@ def test_weights_of_efficientnets_decay_and_batch_normalisation_does_not():
     """Spec M3: L2 on all variables but BatchNorm's, whose shifts are called biases, too."""
     phase = built(model=defaults.model("efficientnet_b0", width=0.25, depth=0.25, image_size=32),
                   **papers.efficientnet(1.0, 16))
-    params, _ = phase.objective.nets["student"].init(jax.random.key(0))
-    params = {"nets": {"student": jax.tree.map(np.ones_like, params)}, "terms": {}}
+    shapes, _ = jax.eval_shape(phase.objective.nets["student"].init, jax.random.key(0))
+    params = {"nets": {"student": jax.tree.map(lambda x: np.ones((1,), x.dtype), shapes)},
+              "terms": {}}  # one number of each
     still = jax.tree.map(np.zeros_like, params)
     updates, _ = phase.optimizer.update(
         still, phase.optimizer.init(params), params, learning_rate=0.1)

@@ -17,7 +17,9 @@ import tqdm
 from augjax import check
 from augjax.prepare import cifar_sets, target_folder, shard_files, worker_pool
 from augjax.prepare.archives import Archive
-from augjax.prepare.image_sets import ImageSet, KNOWN, Records, require_counts
+from augjax.prepare.image_sets import (
+    ImageSet, Item, KNOWN, of_images, Records, require_counts,
+)
 from augjax.prepare.shard_files import Job, Shard, SHARD_IMAGES
 from augjax.prepare.source_kinds import recognise
 
@@ -32,6 +34,7 @@ def prepare(
     counts: Mapping[str, int] | None = None,
     *,
     short_side: int | None = None,
+    image_size: int | None = None,
     skip_bad: bool = False,
     workers: int = 1,
     shard_images: int = SHARD_IMAGES,
@@ -60,9 +63,10 @@ def prepare(
                   "choose one beside it")
     found = recognise(source, dataset)
     if isinstance(found, Archive):
-        check.require(short_side is None, "--short_side", "none for CIFAR", short_side,
-                      "leave it out")
+        for flag, given in (("--short_side", short_side), ("--image_size", image_size)):
+            check.require(given is None, flag, "none for CIFAR", given, "leave it out")
         return _prepare_cifar(source, data_dir, found, counts or KNOWN[found.dataset].counts)
+    found = found if image_size is None else _of_one_size(found, image_size)
     wanted = found.wanted._replace(short_side=short_side)
     check.require(wanted.size is None or short_side is None, "--short_side",
                   f"none where all images are {wanted.size}", short_side, "leave it out")
@@ -78,6 +82,17 @@ def prepare(
     for line in (f"classes: {len(found.class_names)}", *found.told):
         say(line)
     return _prepare_images(source, data_dir, found, counts, skip_bad, workers, shard_images, say)
+
+
+def _of_one_size(found: ImageSet, side: int) -> ImageSet:
+    """The same images, of which each is asked to be `side` x `side`."""
+    tree = found.name not in KNOWN and all(
+        isinstance(item, Item) for content in found.splits.values() for item in content[:1])
+    check.require(tree, "--image_size", "a tree of your own images", found.name, "leave it out")
+    check.require(side >= 1, "--image_size", "the pixels a side of every image", side,
+                  "write for example 32")
+    return of_images(found.name, found.version, found.class_names,
+                     found.wanted._replace(size=(side, side)), found.splits, found.told)
 
 
 def _prepare_cifar(source, data_dir, archive, counts):

@@ -37,7 +37,11 @@ def ordinary(tmp_path_factory):
 
 
 def assert_same_training(one, other):
-    assert rows(one) == rows(other)
+    """Bit for bit, but for the norm that is reported, in whose sum compilers fuse what else the
+    program has: on one kind of CPU its last bit was another."""
+    for row, same in zip(rows(one), rows(other), strict=True):
+        norms = [one.pop("gradient_norm", 0.0) for one in (row, same)]
+        assert row == same and np.isclose(*norms, rtol=1e-6, atol=0)
     for part in ("params", "stats", "opt_state", "key"):
         assert_equal_trees(saved(one, "only"), saved(other, "only"), part)
 

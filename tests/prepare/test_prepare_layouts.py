@@ -13,7 +13,7 @@ from PIL import Image
 import pytest
 import tensorflow_datasets as tfds
 
-from augjax import check
+from augjax import check, data
 from augjax.prepare import image_layouts, image_places, target_folder, source_kinds
 from augjax.prepare.image_layouts import synsets
 from augjax.prepare.image_sets import ImageSet
@@ -143,6 +143,39 @@ def test_a_short_side_is_capped_and_small_images_are_kept(tmp_path):
     assert np.abs(got - np.asarray(expected)).mean() < 3
     with pytest.raises(check.DataError, match="exists and its content: .* the same options, got"):
         prepare(tmp_path / "in", tmp_path / "sets", "flowers")
+
+
+def test_images_of_one_size_are_read_whole_and_may_lie_on_the_device(tmp_path):
+    pixels = [crop(number, 24, 24) for number in range(8)]
+    files = {f"{split}/{name}/{number}.png": encoded(pixels[4 * k + number], "PNG")
+             for split in ("train", "val") for k, name in enumerate(("a", "b"))
+             for number in range(4)}
+    options = {"dataset": "icons", "image_size": 24}
+    prepare(write_tree(tmp_path / "in", files), tmp_path / "sets", **options)
+    found = data.load("icons", tmp_path / "sets")
+    assert found.image_shape == (24, 24, 3)
+    images, labels = data.resident(found.train)
+    assert sorted(image.tobytes() for image in images) == sorted(one.tobytes() for one in pixels)
+    assert sorted(labels) == [0] * 4 + [1] * 4
+    (tmp_path / "in/train/a/4.png").write_bytes(encoded(crop(9, 24, 25), "PNG"))
+    with pytest.raises(check.DataError, match=r"a/4.png \(it is 24 x 25, not \(24, 24\)\)"):
+        prepare(tmp_path / "in", tmp_path / "again", **options)
+
+
+@pytest.mark.parametrize("options, told", [
+    ({"image_size": 0}, "--image_size: expected the pixels a side of every image, got 0"),
+    ({"image_size": 40, "short_side": 32}, "--short_side: expected none where all images are"),
+])
+def test_a_size_that_cannot_be_is_refused(tmp_path, options, told):
+    with pytest.raises(check.ConfigError, match=told):
+        prepare(write_tree(tmp_path / "in", flower_files()), tmp_path / "sets", "flowers",
+                **options)
+
+
+def test_a_published_set_has_its_own_size(tmp_path):
+    write_zip(tmp_path / "tiny.zip", tiny_files())
+    with pytest.raises(check.ConfigError, match="expected a tree of your own images, got tiny"):
+        prepare(tmp_path / "tiny.zip", tmp_path / "sets", image_size=64)
 
 
 def test_validation_and_test_stand_beside_each_other(tmp_path):
