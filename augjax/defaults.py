@@ -77,7 +77,7 @@ def phase(**changes: Any) -> ConfigDict:
         "batch_size": 128,  # images of one update
         "accumulate": 1,  # micro-batches that an update is made of, for want of memory
         "ema": 0.0,  # decay; 0 keeps no average
-        "eval": {"every_epochs": 1.0, "batch_size": 512},
+        "eval": {"every_epochs": 1.0, "batch_size": 512},  # or fewer, where there are fewer
         "repeat": {},  # {sparsity: (...), magnitude: (...)}: once per entry, each from the last
     })
     return _changed(plain, changes)

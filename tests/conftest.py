@@ -15,12 +15,16 @@ jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/augjax/
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-# Here nothing is compared with what another process compiled, and compiling costs most.
+# Here what is compared was compiled in one way, in this process and those that it starts, and
+# compiling costs most.
 QUICKLY = (
-    "exchange", "losses", "method", "models", "search", "test_accumulate", "test_benchmark",
-    "test_benchmark_compress", "test_branches", "test_configs", "test_dropped",
-    "test_picks_config", "test_population", "test_prepared_configs", "test_preview", "test_recipe",
-    "test_study_runs", "test_transforms_config")
+    "exchange", "faults", "losses", "method", "models", "search", "study", "test_accumulate",
+    "test_benchmark", "test_benchmark_compress", "test_branches", "test_checkpoint", "test_configs",
+    "test_dropped", "test_elastic", "test_job_scripts", "test_killed", "test_launch",
+    "test_object_store", "test_parts_tables", "test_picks_config", "test_pod_scripts",
+    "test_population", "test_prepared_configs", "test_preview", "test_processes", "test_readme",
+    "test_recipe", "test_refusals", "test_transforms_config")
+OF_CHILDREN = "JAX_DISABLE_MOST_OPTIMIZATIONS"  # their environment
 MAPS = Path("/proc/self/maps")
 CROWDED = 30_000  # of the 65,530 memory maps that Linux allows; a compiled program takes several
 
@@ -34,6 +38,7 @@ def pytest_runtest_protocol(item, nextitem):
     if quickly != jax.config.read("jax_disable_most_optimizations"):
         ready.forget()
         jax.config.update("jax_disable_most_optimizations", quickly)
+        os.environ[OF_CHILDREN] = str(int(quickly))
     result = yield
     last_of_file = nextitem is None or nextitem.path != item.path
     if last_of_file and MAPS.exists() and len(MAPS.read_bytes().splitlines()) > CROWDED:

@@ -265,6 +265,7 @@ def evaluate_source(source: Source, recipe: Recipe, domain: int = 0) -> dict[str
         whole = sharding.replicated(mesh)
         variables = {"nets": params, "terms": {}}, {source.learner: stats}, state
         variables = jax.tree.map(lambda leaf: sharding.place(leaf, whole), variables)
-        found = evaluate.batches(recipe.data.test, phase.evaluate_batch, mesh)
+        size = recipe.evaluation_batch(phase, mesh.size)
+        found = evaluate.batches(recipe.data.test, size, mesh)
         return evaluate.accuracies(
             jax.jit(judge, out_shardings=whole), asked, variables, found, mesh)

@@ -119,6 +119,13 @@ class Recipe:
     def _every(self, phase: Phase, epochs: float) -> int:
         return max(1, round(epochs * self.steps_per_epoch(phase)))
 
+    def evaluation_batch(self, phase: Phase, devices: int) -> int:
+        """Images that are evaluated at once: no more than the larger of the splits needs, evenly
+        over the devices."""
+        splits = filter(None, (self.data.test, self.data.holdout))
+        most = max((len(split) for split in splits), default=1)
+        return min(phase.evaluate_batch, -(-most // devices) * devices)
+
     def number(self, phase: Phase) -> int:
         return [other.name for other in self.phases].index(phase.name)
 

@@ -22,8 +22,8 @@ from augjax import check
 from augjax.train import evaluate, sharding, start
 from augjax.train.phases import Phase
 from augjax.train.ready import (
-    batch_shapes, compile_evaluation, compile_step, compiled, make_phase_evaluate, make_phase_step,
-    place_plan, Run,
+    compile_evaluation, compile_step, compiled, evaluation_shapes, make_phase_evaluate,
+    make_phase_step, place_plan, Run,
 )
 from augjax.train.state import TrainState
 from augjax.train.update import Plan, Resident
@@ -185,7 +185,7 @@ def _stacked_evaluation(shared: Run, phase: Phase, size: int, begun: tuple) -> C
     def judge(*arguments):
         return make_phase_evaluate(phase, jax.sharding.get_abstract_mesh())(*arguments)
 
-    arguments = (*begun, batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
+    arguments = (*begun, evaluation_shapes(shared, phase))
     return compiled(shared, (f"{size} evaluations", phase, arguments),
                     lambda: jax.jit(_of_all(judge, (0, 0, 0, 0, None), shared.mesh),
                                     out_shardings=_over(shared.mesh)).lower(*arguments))

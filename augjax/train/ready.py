@@ -137,7 +137,7 @@ def compile_evaluation(shared: Run, phase: Phase, state: TrainState) -> Any:
     whole = sharding.replicated(shared.mesh)
     counts = jax.tree.map(lambda x: sharding.place(x, whole), evaluate.zeros(phase.asked))
     arguments = (counts, state.params, state.stats, state.transform,
-                 batch_shapes(shared.recipe, phase.evaluate_batch, shared.mesh))
+                 evaluation_shapes(shared, phase))
     return compiled(shared, ("evaluate", phase, arguments), lambda: jax.jit(
         make_phase_evaluate(phase, shared.mesh), out_shardings=whole).lower(*arguments))
 
@@ -219,11 +219,17 @@ def batch_shapes(recipe: Recipe, size: int, mesh: Mesh) -> Batch:
     return Batch(cut(recipe.data.image_shape, np.uint8), cut((), np.int32), cut((), np.int32))
 
 
+def evaluation_shapes(shared: Run, phase: Phase) -> Batch:
+    """`batch_shapes` of what `evaluation_batches` gives."""
+    size = shared.recipe.evaluation_batch(phase, shared.mesh.size)
+    return batch_shapes(shared.recipe, size, shared.mesh)
+
+
 def evaluation_batches(shared: Run, phase: Phase, split: str) -> Any:
+    size = shared.recipe.evaluation_batch(phase, shared.mesh.size)
     source = getattr(shared.recipe.data, split)
     if not shared.recipe.resident:
-        return evaluate.batches(source, phase.evaluate_batch, shared.mesh)
-    key = (split, phase.evaluate_batch)
-    if key not in shared.tests:
-        shared.tests[key] = list(evaluate.batches(source, phase.evaluate_batch, shared.mesh))
-    return shared.tests[key]
+        return evaluate.batches(source, size, shared.mesh)
+    if (split, size) not in shared.tests:
+        shared.tests[split, size] = list(evaluate.batches(source, size, shared.mesh))
+    return shared.tests[split, size]

@@ -179,9 +179,10 @@ def seated(all_of: Together, here: Sequence[int], place: int, step: int, lowerin
         run.note("phase", phase=phase.name, step=step, devices=run.mesh.size, compile_s=compile_s,
                  members=len(begun))
         title = "" if seats else f"{phase.name} of {len(begun)}"
-        reporter = Reporter(run.recipe, phase, run.workdir, step, 1 / len(begun), title)
+        own = run.recipe.phases[place]
+        reporter = Reporter(run.recipe, own, run.workdir, step, 1 / len(begun), title)
         logs.callback(reporter.close)
-        seats.append(Seat(number, run, run.recipe.phases[place], reporter))
+        seats.append(Seat(number, run, own, reporter))
     members, frozen = (population.join(trees) for trees in zip(*states))
     return Crew(all_of, seats, len(states), population, members, frozen)
 

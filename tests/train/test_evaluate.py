@@ -11,7 +11,7 @@ import pytest
 from augjax import check, train
 from augjax.train import evaluate, sharding, Source
 from augjax.types import identity, Net, Outputs
-from train.helpers import CLASSES, pictures, rows, SHAPE, three_phases
+from train.helpers import CLASSES, phase, pictures, recipe, rows, SHAPE, three_phases
 
 CLASSES_TOP5 = 9
 
@@ -95,3 +95,12 @@ def test_the_summary_reports_the_last_row_and_the_best(trained):
     prunable = 3 * 3 * 3 * 4 + 4 * 4
     assert summary["pruned"]["parameters"] - summary["pruned"]["nonzero"] == prunable // 2
     assert summary["pruned"]["sparsity"] == 0.5 and summary["student"]["sparsity"] == 0.0
+
+
+@pytest.mark.parametrize("test, held, asked, devices, batch", [
+    (45, 0, 512, 1, 45), (45, 0, 512, 8, 48), (12, 20, 512, 8, 24), (45, 0, 16, 8, 16)])
+def test_a_small_split_is_evaluated_in_one_batch_of_its_size(test, held, asked, devices, batch):
+    """Of several splits in batches of one size, so that one program takes them all."""
+    part = replace(phase(), evaluate_batch=asked)
+    made = recipe(part, data=pictures(test_images=test, holdout_images=held))
+    assert made.evaluation_batch(part, devices) == batch
