@@ -85,8 +85,8 @@ def test_a_stored_accuracy_is_repeated(trained, phase, weights):
 
 def test_the_summary_reports_the_last_row_and_the_best(trained):
     summary = train.run(three_phases(), trained, devices=jax.devices()[:1])["phases"]
-    for phase, told in summary.items():
-        mine = [row for row in rows(trained, "eval") if row["phase"] == phase]
+    for name, told in summary.items():
+        mine = [row for row in rows(trained, "eval") if row["phase"] == name]
         assert told["final_accuracy"] == mine[-1]["accuracy"]
         assert told["best_accuracy"] == max(row["accuracy"] for row in mine)
         assert told["holdout_accuracy"] == mine[-1]["holdout_accuracy"]
